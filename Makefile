@@ -1,0 +1,45 @@
+# make repro   run the pipeline (creates .venv on first use)        make test   the test suite
+# make lint    ruff and mypy                                        make clean  remove the environment and partial work
+#
+# Variables: PYTHON=python3.12 chooses the interpreter (3.11 or 3.12); TORCH=cpu|cuda overrides the GPU detection.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+TORCH ?= $(shell command -v nvidia-smi >/dev/null 2>&1 && nvidia-smi -L 2>/dev/null | grep -q GPU && echo cuda || echo cpu)
+TORCH_VERSION := $(shell sed -n 's/.*"torch==\([^"]*\)".*/\1/p' pyproject.toml)
+TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: repro test lint clean
+
+repro: $(VENV)/.installed
+	$(BIN)/tldr repro
+
+test: $(VENV)/.installed
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf $(VENV) .tldr
+
+$(VENV)/.torch:
+	@$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info[:2] < (3, 13) else "Python 3.11 or 3.12 is needed, this is %s; run: make PYTHON=python3.12" % sys.version.split()[0])'
+	$(PYTHON) -m venv $(VENV)
+ifeq ($(TORCH),cpu)
+	@echo "No NVIDIA GPU found: installing the CPU build of torch $(TORCH_VERSION) (make TORCH=cuda takes the CUDA build)."
+	$(BIN)/python -m pip install -q --retries 1 --timeout 20 --extra-index-url $(TORCH_CPU_INDEX) "torch==$(TORCH_VERSION)+cpu" \
+	  || { echo "The CPU build cannot be reached; installing torch $(TORCH_VERSION) from the package index."; \
+	       $(BIN)/python -m pip install -q "torch==$(TORCH_VERSION)"; }
+else
+	$(BIN)/python -m pip install -q "torch==$(TORCH_VERSION)"
+endif
+	@touch $@
+
+$(VENV)/.installed: pyproject.toml $(VENV)/.torch
+	$(BIN)/python -m pip install -q -e ".[stages,test]"
+	@touch $@

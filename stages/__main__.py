@@ -1,0 +1,56 @@
+"""The command `tldr`, also `python -m stages`: imports click only and loads a command when it is called."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+import click
+
+from stages.cli._exits import ExitCodes
+
+# Module of each command and its line in `tldr --help`; the module's `command` is a click command.
+COMMANDS = {
+    "repro": ("stages.cli.repro", "Run the stages that are not up to date, then print the report."),
+    "report": ("stages.cli.report", "Compare the compressed model with its base, with intervals and a verdict."),
+    "status": ("stages.cli.status", "Say which stages are up to date, and what partial work there is."),
+    "run": ("stages.cli.run", "Run one stage in this process, as dvc.yaml does."),
+    "ratio": ("stages.cli.ratio", "Compute the System-1 / System-2 ratio: one step, or a simulation."),
+    "tiny": ("stages.cli.tiny", "Rebuild the shipped small reasoner, or print its oracle frontier."),
+    "doctor": ("stages.cli.doctor", "Check versions, repository, parameters, model, data and disk."),
+}
+
+
+class LazyGroup(click.Group):
+    """Knows its commands by name; every error of a command ends in `ExitCodes`."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = importlib.import_module(COMMANDS[cmd_name][0]).command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, summary) for name, (_, summary) in COMMANDS.items()])
+
+    def invoke(self, ctx: click.Context) -> Any:
+        with ExitCodes():
+            return super().invoke(ctx)
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="tldr-reweight", prog_name="tldr")
+def main() -> None:
+    """TLDR: make a reasoning model think shorter by re-weighting short and long thoughts (arXiv 2506.02678).
+
+    The pipeline: sample, label-by-length, ratio-schedule, train, evaluate. Every number is in params.yaml.
+    Start with `tldr doctor`, then `tldr repro`.
+    """
+
+
+if __name__ == "__main__":
+    main(prog_name="tldr")
