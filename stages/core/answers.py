@@ -1,0 +1,61 @@
+"""From a response's text to its thought and its final answer. Strings in, strings out."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+OPEN, CLOSE = "<think>", "</think>"
+EXACT = re.compile(r"answer\s+(-?\d+)")
+
+
+@dataclass(frozen=True)
+class Thought:
+    """`thought` is None if the response holds no thought; `answer` is the text after it, empty while it is unclosed."""
+
+    thought: str | None
+    answer: str
+    closed: bool
+
+
+def split_thought(text: str, *, opened_by_prompt: bool = True) -> Thought:
+    """Split at the last `</think>`.
+
+    With `opened_by_prompt` (R1 templates) a text without `</think>` is an unfinished thought: it has no answer. Otherwise
+    a text without `<think>` is an answer that was given without thinking.
+    """
+    before, mark, after = text.rpartition(CLOSE)
+    if mark:
+        return Thought(before.partition(OPEN)[2].strip() if OPEN in before else before.strip(), after.strip(), True)
+    if opened_by_prompt or OPEN in text:
+        return Thought((text.partition(OPEN)[2] if OPEN in text else text).strip(), "", False)
+    return Thought(None, text.strip(), False)
+
+
+def final_answer_exact(answer_text: str) -> str | None:
+    """`answer 7` -> `7`; None for anything else, because a malformed answer is a wrong one."""
+    match = EXACT.fullmatch(answer_text.strip())
+    return match[1] if match else None
+
+
+def boxed(text: str) -> str | None:
+    r"""Content of the last `\boxed{...}` whose braces balance, None if there is none."""
+    start = text.rfind(r"\boxed{")
+    while start >= 0:
+        depth, begin = 0, start + len(r"\boxed")
+        for position in range(begin, len(text)):
+            depth += {"{": 1, "}": -1}.get(text[position], 0)
+            if depth == 0:
+                return text[begin + 1 : position]
+        start = text.rfind(r"\boxed{", 0, start)
+    return None
+
+
+def normalise(answer: str) -> str:
+    """For exact comparison: outer space, thousands commas and a leading plus go, integers lose leading zeros and `.0`."""
+    text = re.sub(r"(?<=\d),(?=\d{3}\b)", "", answer.strip())
+    match = re.fullmatch(r"([+-]?)(\d+)(?:\.0*)?", text)
+    if not match:
+        return text
+    digits = match[2].lstrip("0") or "0"
+    return f"-{digits}" if match[1] == "-" and digits != "0" else digits
