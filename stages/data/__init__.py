@@ -1,0 +1,1 @@
+"""Problem sources, prompts, verification and the overlap check."""

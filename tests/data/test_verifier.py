@@ -1,0 +1,97 @@
+"""Grading: the tiny form, math-verify in worker processes, real generations, and verifiers that fail."""
+
+from __future__ import annotations
+
+import gzip
+import json
+
+import pytest
+
+from stages.data import verifier
+from stages.data.verifier import NO_VERDICT, WRONG, Grade, answer_text, grade_all
+from tests.paths import SHARED_DATA
+
+LOGS = SHARED_DATA / "r1_logs"
+
+TRACE = "a 9 + 8 = 6 ; b 6 * 4 = 2 ; . </think> answer 2 <eos>"
+
+
+@pytest.mark.parametrize(
+    ("text", "finish_reason", "gold", "grade"),
+    [
+        (TRACE, "stop", "2", Grade(True, "2", False)),
+        (TRACE, "stop", "3", Grade(False, "2", False)),
+        (TRACE, "length", "2", WRONG),
+        (TRACE.replace(" <eos>", ""), "length", "2", WRONG),
+        ("<think> " + TRACE, "stop", "2", Grade(True, "2", False)),
+        (TRACE.replace("</think>", ""), "stop", "2", WRONG),
+        (TRACE.replace("answer 2", "answer 2 ; 2"), "stop", "2", WRONG),
+        (TRACE.replace("answer 2", ""), "stop", "2", WRONG),
+        ("", "stop", "2", WRONG),
+        ("</think> answer 10 <eos>", "stop", "10", Grade(True, "10", False)),
+    ],
+)
+def test_exact(text: str, finish_reason: str, gold: str, grade: Grade) -> None:
+    assert grade_all([(text, finish_reason, gold)], "exact", processes=2) == [grade]
+
+
+def test_end_tokens_are_removed_and_thought_marks_are_not() -> None:
+    for end in ("<eos>", "<|im_end|>", "<\uff5cend\u2581of\u2581sentence\uff5c>", "</s>", " <eos> <pad> <pad>\n"):
+        assert answer_text(f"x </think> answer 2{end}", "stop") == "answer 2"
+    assert answer_text("x </think> answer 2 <think>", "stop").endswith("<think>")
+    assert answer_text("x </think> 1 < 2", "stop") == "1 < 2"
+
+
+def test_an_unknown_verifier_is_refused() -> None:
+    with pytest.raises(ValueError, match="unknown verifier"):
+        grade_all([], "regex", processes=1)
+
+
+def test_math_grades_in_order_and_counts_failures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One pass over two workers: forms that stock scorers miss, guards, and a response that never ends by itself."""
+    monkeypatch.setattr(verifier, "CPU_SECONDS", 2.0)
+    endless = r"</think> \boxed{9^{9^{9^9}}}"
+    cases: list[tuple[str, str, str, tuple[bool, bool]]] = [
+        (r"so </think> \[ \boxed{70} \]<|im_end|>", "stop", "070", (True, False)),
+        (r"so </think> \boxed{\frac12}", "stop", "0.5", (True, False)),
+        (r"so </think> The answer is $3$.", "stop", "3.0", (True, False)),
+        (r"so </think> \boxed{\text{east}}", "stop", r"\text{east}", (True, False)),
+        (r"so </think> \boxed{\$18.90}", "stop", r"\$18.90", (True, False)),
+        (endless, "stop", "1", (False, True)),
+        (r"\boxed{5} </think> \boxed{6}", "stop", "5", (False, False)),
+        (r"\boxed{5}", "stop", "5", (False, False)),
+        (endless, "length", "1", (False, False)),
+        (r"</think> \boxed{5}", "length", "5", (False, False)),
+        (r"</think> no number here", "stop", "5", (False, False)),
+        (r"</think> \boxed{5}", "stop", "$ $", (False, True)),
+        (r"</think> \boxed{(1,\infty)}", "stop", r"$(1,\infty)$", (True, False)),
+        (endless, "stop", "1", (False, True)),  # last of its share
+    ]
+    grades = grade_all([case[:3] for case in cases], "math", processes=2)
+    assert [(grade.correct, grade.error) for grade in grades] == [case[3] for case in cases]
+    assert grades[5] == NO_VERDICT and grades[0].answer == "70"
+
+
+def test_math_of_nothing_starts_no_process() -> None:
+    assert grade_all([], "math", processes=4) == []
+
+
+@pytest.mark.skipif(not LOGS.is_dir(), reason="needs ../shared/data/r1_logs, which is not part of the project")
+def test_real_r1_generations_agree_with_their_recorded_verdicts() -> None:
+    """150 MATH-500 responses of two fine-tuned R1 models; the few that differ are errors of the recording harness.
+
+    These models often answer without thinking, from a prompt that opened no thought: such a response is all answer.
+    """
+    items, recorded = [], []
+    for name in ("tldr-7b_math500", "static-7b_math500"):
+        with gzip.open(LOGS / f"{name}.jsonl.gz", "rt", encoding="utf-8") as stream:
+            rows = [json.loads(line) for line in stream]
+        for row in rows[:450:6]:
+            text = row["responses"][0]
+            items.append((text if "</think>" in text else "</think>" + text, "stop", row["gold"]))
+            recorded.append(row["correct"][0])
+    grades = grade_all(items, "math", processes=2)
+    agreement = sum(grade.correct == verdict for grade, verdict in zip(grades, recorded, strict=True)) / len(items)
+    assert len(items) == 150
+    assert agreement >= 0.95
+    assert not any(grade.error for grade in grades)
