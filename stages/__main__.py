@@ -42,8 +42,30 @@ class LazyGroup(click.Group):
             return super().invoke(ctx)
 
 
+def print_version(ctx: click.Context, parameter: click.Parameter, wanted: bool) -> None:
+    if not wanted:
+        return
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        click.echo(f"tldr {version('tldr-reweight')}")
+    except PackageNotFoundError:
+        click.echo("tldr from a checkout that is not installed; run `pip install -e .`")
+    ctx.exit()
+
+
+VERSION = click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=print_version,
+    help="Show the version and exit.",
+)
+
+
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="tldr-reweight", prog_name="tldr")
+@VERSION
 def main() -> None:
     """TLDR: make a reasoning model think shorter by re-weighting short and long thoughts (arXiv 2506.02678).
 

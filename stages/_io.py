@@ -59,6 +59,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
         yield temporary
         for file in temporary.rglob("*"):
             if file.is_file():
+                file.chmod(0o644)  # safetensors writes 0600, which another user's container cannot read
                 with file.open("rb") as stream:
                     os.fsync(stream.fileno())
         if path.exists():

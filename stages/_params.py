@@ -215,6 +215,21 @@ def _describe(item: Any) -> str:
     return f"{key} = {item['input']!r}: {message.removeprefix('value error, ')}"
 
 
+def used(params: Params, keys: tuple[str, ...]) -> dict[str, Any]:
+    """The values under dotted keys such as `decode` or `data.verifier`, as plain data: what a stage depends on."""
+    values = {}
+    for key in keys:
+        value: Any = params.model_dump()
+        for part in key.split("."):
+            value = value[part]
+        values[key] = value
+    return values
+
+
 def load_params(root: Path) -> Params:
-    """Read and check `root`/params.yaml."""
-    return check_params(read_yaml(root / "params.yaml"), "params.yaml")
+    """Read and check `root`/params.yaml; its profile must be one of `root`/profiles."""
+    params = check_params(read_yaml(root / "params.yaml"), "params.yaml")
+    known = sorted(path.stem for path in (root / "profiles").glob("*.yaml"))
+    if known and params.profile not in known:
+        raise UserError(f"params.yaml: unknown profile {params.profile!r}; choose one of {', '.join(known)}.")
+    return params

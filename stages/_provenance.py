@@ -8,18 +8,17 @@ from pathlib import Path
 from typing import Any
 
 from stages._io import digest, file_digest, write_json
-from stages._params import Params
+from stages._params import Params, used
 
 LIBRARIES = ("torch", "transformers", "tokenizers", "safetensors", "numpy", "pyarrow", "lm-eval", "math-verify")
 
 
-def provenance(params: Params, stage: str, blocks: tuple[str, ...], module_file: str) -> dict[str, Any]:
-    """A flat record; `blocks` are the params.yaml blocks that the stage reads."""
-    used = {name: params.model_dump()[name] for name in blocks}
+def provenance(params: Params, stage: str, keys: tuple[str, ...], module_file: str) -> dict[str, Any]:
+    """A flat record; `keys` are the dotted keys of params.yaml that the stage reads."""
     return {
         "stage": stage,
         "code": file_digest(Path(module_file)),
-        "params": digest(used),
+        "params": digest(used(params, keys)),
         "seed": params.seed,
         "container_engine": params.container.engine,
         "device": params.container.device,

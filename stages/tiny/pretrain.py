@@ -69,9 +69,10 @@ def exported(model: Any) -> Any:
     from transformers import LlamaConfig, LlamaForCausalLM
 
     kept = (
-        "vocab_size hidden_size intermediate_size num_hidden_layers num_attention_heads num_key_value_heads "
-        "max_position_embeddings tie_word_embeddings bos_token_id eos_token_id pad_token_id rms_norm_eps rope_parameters"
-    ).split()
+        *("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads"),
+        *("num_key_value_heads", "max_position_embeddings", "tie_word_embeddings", "rms_norm_eps", "rope_parameters"),
+        *("bos_token_id", "eos_token_id", "pad_token_id"),
+    )
     config = LlamaConfig(**{name: getattr(model.config, name) for name in kept}, attention_bias=True)
     llama = LlamaForCausalLM(config)
     missing, unexpected = llama.load_state_dict(model.state_dict(), strict=False)
@@ -118,9 +119,9 @@ def batches(recipe: TinyParams, rank: int) -> Iterator[tuple[Any, Any]]:
             width = max(len(ids) for ids, _ in group)
             ids = torch.full((len(group), width), WORD_IDS[PAD])
             labels = torch.full((len(group), width), -100)
-            for row, (sequence, num_prompt) in enumerate(group):
-                ids[row, : len(sequence)] = torch.tensor(sequence)
-                labels[row, num_prompt : len(sequence)] = torch.tensor(sequence[num_prompt:])
+            for row, (tokens, num_prompt) in enumerate(group):
+                ids[row, : len(tokens)] = torch.tensor(tokens)
+                labels[row, num_prompt : len(tokens)] = torch.tensor(tokens[num_prompt:])
             yield ids, labels
             step += 1
 
@@ -135,12 +136,12 @@ def learning_rate(step: int, recipe: TinyParams) -> float:
 
 def pretrain(recipe: TinyParams, folder: Path, on_step: Callable[[int, float], None]) -> None:
     """Train from scratch and write the model files (no tokenizer) to `folder`; `on_step(step, loss)` after each step."""
-    import torch.multiprocessing as processes
+    from torch import multiprocessing as processes
 
     context = processes.get_context("spawn")
     progress = context.Queue()
     arguments = (recipe, str(folder), progress)
-    running = processes.start_processes(
+    running = processes.start_processes(  # type: ignore[attr-defined]
         _train_process, arguments, nprocs=recipe.num_processes, join=False, start_method="spawn"
     )
     while not running.join(timeout=0.0):

@@ -78,7 +78,7 @@ def test_a_disagreeing_check_is_followed_by_the_pass_that_decides():
     for _ in range(500):
         words, answer = write_response(random_chain(4, rng), 3, rng, (0.2,) * MAX_LENGTH)
         text = " ".join(words)
-        passes = [part for part in text.replace("no again :", "wait check :").split("wait check :")]
+        passes = text.replace("no again :", "wait check :").split("wait check :")
         results = [part.split("=")[-1].split()[0] for part in passes]
         assert results[-1] == str(answer) == words[-1]
         seen += "no again :" in text

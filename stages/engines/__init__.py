@@ -1,0 +1,1 @@
+"""How text is generated: one interface (`base`), one implementation per engine."""

@@ -1,0 +1,170 @@
+"""Stage `ratio-schedule`: the references that the ratio is steered by, and where it starts.
+
+Reads the base model and the frozen control set; measures the long bound (the base model) and the short bound (a
+short-CoT model, or the base model's own shortest correct answers), checks that they are far enough apart, and writes
+artifacts/schedule.json, artifacts/control_base.csv (per-question control results), results/schedule.json and
+results/simulated_ratio.csv. Run: `tldr run ratio-schedule`.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+from stages._errors import StageFailed
+from stages._io import write_csv, write_json
+from stages._params import Params
+from stages._provenance import provenance, write_provenance
+from stages.core.ratio import BoundErrors, Bounds, check_bounds, scheduled_share, simulate
+from stages.engines.base import Response, open_engine
+from stages.training.control import (
+    ControlSet,
+    Score,
+    answer,
+    control_set,
+    require_resolution,
+    score,
+    standard_error,
+)
+
+KEYS = (
+    *("seed", "model", "data.verifier", "decode", "container", "engine", "ratio", "select"),
+    *("train.max_steps", "train.update_every"),
+)
+
+
+def main(root: Path, params: Params) -> None:
+    control = control_set(root, params)
+    model_path = root / params.model.path
+    with open_engine(params, model_path) as engine:
+        answers = answer(control, engine, model_path, params.ratio.bound_samples, params.seed, "long bound")
+    long = score(answers)
+    select = params.select
+    require_resolution(long, params.ratio.control_samples, select.margin, select.alpha, select.power)
+    bounds, errors = _bounds(root, params, control, long, answers)
+    try:
+        check_bounds(bounds, errors, params.ratio.num_errors)
+    except ValueError as error:
+        raise StageFailed(f"The ratio cannot be steered: {error}. {_bound_advice(params)}") from None
+    eta = _steady_eta(params, long, bounds)
+    weights = (params.ratio.init, 1.0 - params.ratio.init)
+    trajectory = _simulated(params, bounds, weights, eta)
+    schedule = {
+        **control.hashes,
+        "controller": params.ratio.controller,
+        "schedule": params.ratio.schedule,
+        "weights": {"system1": weights[0], "system2": weights[1]},
+        "eta": eta,
+        "bounds": vars(bounds),
+        "standard_errors": vars(errors),
+        "simulated_short_share": [row["short_share"] for row in trajectory],
+    }
+    write_json(root / "artifacts" / "schedule.json", schedule)
+    _write_control(root, control, long)
+    write_json(root / "results" / "schedule.json", _metrics(long, bounds, errors, eta))
+    write_csv(root / "results" / "simulated_ratio.csv", trajectory)
+    write_provenance(root, provenance(params, "ratio-schedule", KEYS, __file__), "ratio-schedule")
+
+
+def _bounds(
+    root: Path, params: Params, control: ControlSet, long: Score, answers: list[Any]
+) -> tuple[Bounds, BoundErrors]:
+    short = params.ratio.short_bound
+    if short.source == "model":
+        path = root / str(short.path)
+        with open_engine(params, path) as engine:
+            measured = score(answer(control, engine, path, params.ratio.bound_samples, params.seed, "short bound"))
+        bounds = Bounds(measured.mean_tokens, long.mean_tokens, measured.accuracy, long.accuracy)
+        return bounds, BoundErrors(
+            measured.tokens_error, long.tokens_error, measured.accuracy_error, long.accuracy_error
+        )
+    lengths = shortest_correct(answers)
+    if len(lengths) < 2:
+        raise StageFailed(
+            "The base model answers fewer than two control questions correctly, so no short bound can be estimated; "
+            "use an easier control set or set ratio.short_bound.source to model."
+        )
+    bounds = Bounds(
+        sum(lengths) / len(lengths), long.mean_tokens, long.accuracy - short.accuracy_tolerance, long.accuracy
+    )
+    # The tolerance is chosen, not measured: its gap carries no error of its own.
+    return bounds, BoundErrors(standard_error(lengths), long.tokens_error, 0.0, 0.0)
+
+
+def shortest_correct(answers: list[list[tuple[Response, Any]]]) -> list[float]:
+    """Tokens of the shortest correct answer of every question that has one."""
+    correct = [[float(r.num_tokens) for r, grade in question if grade.correct] for question in answers]
+    return [min(lengths) for lengths in correct if lengths]
+
+
+def _steady_eta(params: Params, long: Score, bounds: Bounds) -> float:
+    """The step size: as requested, or lowered so that eta * SE(accuracy benefit) <= 0.5 if the control set is noisy."""
+    ratio = params.ratio
+    num_answers = len(long.question_accuracy) * ratio.control_samples
+    accuracy_error = math.sqrt(2.0 * long.accuracy * (1.0 - long.accuracy) / num_answers)
+    gap = bounds.long_accuracy - bounds.short_accuracy
+    if ratio.controller == "paper" or gap > 3.0 * accuracy_error:
+        return ratio.eta
+    if ratio.on_noisy_control == "error":
+        raise StageFailed(
+            f"The accuracy gap behind the second benefit ({gap:.4f}) is within 3 standard errors of the control accuracy "
+            f"({accuracy_error:.4f} each): use more control questions, raise ratio.short_bound.accuracy_tolerance, or "
+            "set ratio.on_noisy_control to lower_eta."
+        )
+    return min(ratio.eta, 0.5 * gap / accuracy_error)
+
+
+def _bound_advice(params: Params) -> str:
+    if params.ratio.short_bound.source == "model":
+        return "Choose another ratio.short_bound.path, a larger control set, or ratio.short_bound.source self."
+    return "Use a larger control set, more ratio.bound_samples, or a short-CoT model as ratio.short_bound.path."
+
+
+def _simulated(params: Params, bounds: Bounds, weights: tuple[float, float], eta: float) -> list[dict[str, Any]]:
+    """Short share per window if tokens and accuracy moved linearly from the long to the short bound."""
+    ratio, train = params.ratio, params.train
+    num_windows = train.max_steps // train.update_every
+    steps = [window * train.update_every for window in range(num_windows)]
+    if ratio.schedule != "dynamic":
+        shares = [
+            scheduled_share(ratio.schedule, ratio.init, ratio.final, window, num_windows, params.seed, ratio.floor)
+            for window in range(num_windows)
+        ]
+        return [{"step": step, "short_share": share} for step, share in zip(steps, shares, strict=True)]
+    way = [window / num_windows for window in range(1, num_windows)]
+    tokens = [bounds.long_tokens + t * (bounds.short_tokens - bounds.long_tokens) for t in way]
+    accuracy = [bounds.long_accuracy + t * (bounds.short_accuracy - bounds.long_accuracy) for t in way]
+    moved = simulate(
+        ratio.controller,
+        bounds,
+        weights,
+        tokens,
+        accuracy,
+        eta=eta,
+        smoothing=ratio.smoothing,
+        floor=ratio.floor,
+        benefit_smoothing=ratio.benefit_smoothing,
+    )
+    shares = [weights[0], *(step.weights[0] for step in moved)]
+    return [{"step": step, "short_share": share} for step, share in zip(steps, shares, strict=True)]
+
+
+def _write_control(root: Path, control: ControlSet, long: Score) -> None:
+    columns = zip(control.problems, long.question_accuracy, long.question_tokens, strict=True)
+    rows = [{"question_id": p.id, "accuracy": accuracy, "tokens": tokens} for p, accuracy, tokens in columns]
+    write_csv(root / "artifacts" / "control_base.csv", rows)
+
+
+def _metrics(long: Score, bounds: Bounds, errors: BoundErrors, eta: float) -> dict[str, float]:
+    return {
+        "long_tokens": bounds.long_tokens,
+        "long_tokens_se": errors.long_tokens,
+        "short_tokens": bounds.short_tokens,
+        "short_tokens_se": errors.short_tokens,
+        "long_accuracy": bounds.long_accuracy,
+        "long_accuracy_se": long.accuracy_error,
+        "short_accuracy": bounds.short_accuracy,
+        "eta": eta,
+        "truncation_rate": long.truncation_rate,
+    }

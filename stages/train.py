@@ -1,0 +1,191 @@
+"""Stage `train`: supervised fine-tuning on the System-1 / System-2 mixture, whose ratio follows the control set.
+
+Reads the base model, artifacts/labels, artifacts/schedule.json and artifacts/control_base.csv; writes artifacts/model
+(the selected checkpoint), results/train.json and results/ratio.csv (one row per control evaluation). A killed run goes
+on from its last checkpoint and ends with the same weights. Run: `tldr run train`.
+"""
+
+from __future__ import annotations
+
+import csv
+import shutil
+from pathlib import Path
+from typing import Any
+
+from stages._errors import StageFailed, UserError
+from stages._io import AppendLog, read_json, whole_folder, write_csv, write_json
+from stages._params import Params, used
+from stages._provenance import provenance, write_provenance
+from stages._work import mark_done, work_folder
+from stages.core.mixing import Window
+from stages.core.ratio import Bounds, next_ratio, scheduled_share
+from stages.engines.base import Engine, open_engine
+from stages.training.control import ControlSet, Score, answer, control_set, score
+from stages.training.examples import SOURCES, batch_at, read_examples, realised_shares
+from stages.training.loop import Trainer
+from stages.training.selection import Selection, select_checkpoint
+
+KEYS = ("seed", "model", "data.verifier", "decode", "container", "engine", "ratio", "train", "select")
+
+
+def main(root: Path, params: Params) -> None:
+    control = control_set(root, params)
+    schedule = _read_schedule(root, control)
+    labels = root / "artifacts" / "labels"
+    examples = read_examples(labels, params.train.max_length)
+    base = _read_control(root, control)
+    model_path = root / params.model.path
+    inputs = [model_path, root / params.data.control.path, root / "artifacts" / "schedule.json"]
+    work = work_folder(
+        root, "train", used(params, KEYS), [*inputs, *(labels / f"{source}.jsonl" for source in SOURCES)]
+    )
+    trainer = Trainer(params, model_path, work)
+    with open_engine(params, model_path) as engine, AppendLog(work / "windows.jsonl") as log:
+        rows = list(log.rows)
+        while len(rows) < params.train.max_steps // params.train.update_every:
+            windows = _windows(params, schedule, rows)
+            shares = _train_window(trainer, params, examples, windows)
+            measured = _evaluate(control, engine, trainer.checkpoint(trainer.step), params)
+            rows.append(_decide(params, schedule, windows, rows, trainer.step, measured) | shares)
+            log.append(rows[-1])
+    selection = select_checkpoint(base, _scores(rows), params.select.margin, params.select.alpha)
+    _write_outputs(root, params, trainer, rows, selection)
+    mark_done(work)
+
+
+def _read_schedule(root: Path, control: ControlSet) -> dict[str, Any]:
+    path = root / "artifacts" / "schedule.json"
+    schedule: dict[str, Any] = read_json(path, "tldr run ratio-schedule")
+    for name, value in control.hashes.items():
+        if schedule.get(name) != value:
+            what = "decode specification" if name == "decode_hash" else "control items"
+            raise UserError(f"{path} was measured with another {what}; run `tldr repro ratio-schedule` and then train.")
+    return schedule
+
+
+def _read_control(root: Path, control: ControlSet) -> Score:
+    path = root / "artifacts" / "control_base.csv"
+    if not path.is_file():
+        raise UserError(f"{path} does not exist; run `tldr run ratio-schedule` to make it.")
+    with path.open(encoding="utf-8", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    if [row["question_id"] for row in rows] != [problem.id for problem in control.problems]:
+        raise UserError(f"{path} holds other questions than the control set; run `tldr repro ratio-schedule`.")
+    return Score(tuple(float(row["accuracy"]) for row in rows), tuple(float(row["tokens"]) for row in rows), 0.0)
+
+
+def _windows(params: Params, schedule: dict[str, Any], rows: list[dict[str, Any]]) -> list[Window]:
+    """Every window so far and the next one: start position (examples) and System-1 share."""
+    length = params.train.update_every * params.train.batch_size
+    shares = [schedule["weights"]["system1"], *(row["next_short_share"] for row in rows)]
+    return [Window(index * length, share) for index, share in enumerate(shares)]
+
+
+def _train_window(
+    trainer: Trainer, params: Params, examples: dict[str, Any], windows: list[Window]
+) -> dict[str, float]:
+    """Train to the end of the last window (from wherever a killed run left it) and save; returns the realised shares."""
+    settings = params.train
+    first = (len(windows) - 1) * settings.update_every
+    batches = [
+        batch_at(examples, windows, step, settings.batch_size, params.seed)
+        for step in range(first, first + settings.update_every)
+    ]
+    losses = [
+        trainer.train_step([example for _, example in batches[step - first]])
+        for step in range(trainer.step, first + settings.update_every)
+    ]
+    if losses:
+        trainer.save()
+    example_share, token_share = realised_shares(batches)
+    return {"example_share": example_share, "token_share": token_share}
+
+
+def _evaluate(control: ControlSet, engine: Engine, checkpoint: Path, params: Params) -> Score:
+    engine.load(checkpoint)
+    title = f"control {checkpoint.name}"
+    return score(answer(control, engine, checkpoint, params.ratio.control_samples, params.seed, title))
+
+
+def _decide(
+    params: Params,
+    schedule: dict[str, Any],
+    windows: list[Window],
+    rows: list[dict[str, Any]],
+    step: int,
+    measured: Score,
+) -> dict[str, Any]:
+    """The row of this control evaluation, with the share of the next window."""
+    ratio, bounds = params.ratio, Bounds(**schedule["bounds"])
+    share = windows[-1].short_share
+    last = rows[-1] if rows else None
+    moved = next_ratio(
+        ratio.controller,
+        bounds,
+        measured.mean_tokens,
+        measured.accuracy,
+        (share, 1.0 - share),
+        eta=schedule["eta"],
+        smoothing=ratio.smoothing,
+        floor=ratio.floor,
+        benefit_smoothing=ratio.benefit_smoothing,
+        previous=None if last is None else (last["benefit1"], last["benefit2"]),
+    )
+    return {
+        "step": step,
+        "short_share": share,
+        "next_short_share": _next_share(params, len(windows), moved.weights[0]),
+        "mean_tokens": measured.mean_tokens,
+        "mean_tokens_se": measured.tokens_error,
+        "accuracy": measured.accuracy,
+        "accuracy_se": measured.accuracy_error,
+        "truncation_rate": measured.truncation_rate,
+        "benefit1": moved.benefit1,
+        "benefit1_se": measured.tokens_error / (bounds.long_tokens - bounds.short_tokens),
+        "benefit2": moved.benefit2,
+        "benefit2_se": measured.accuracy_error / (bounds.long_accuracy - bounds.short_accuracy),
+        "question_accuracy": list(measured.question_accuracy),
+        "question_tokens": list(measured.question_tokens),
+    }
+
+
+def _next_share(params: Params, window: int, steered: float) -> float:
+    ratio = params.ratio
+    if ratio.schedule == "dynamic":
+        return steered
+    num_windows = params.train.max_steps // params.train.update_every
+    window = min(window, num_windows - 1)
+    return scheduled_share(ratio.schedule, ratio.init, ratio.final, window, num_windows, params.seed, ratio.floor)
+
+
+def _scores(rows: list[dict[str, Any]]) -> list[tuple[int, Score]]:
+    return [
+        (row["step"], Score(tuple(row["question_accuracy"]), tuple(row["question_tokens"]), row["truncation_rate"]))
+        for row in rows
+    ]
+
+
+def _write_outputs(
+    root: Path, params: Params, trainer: Trainer, rows: list[dict[str, Any]], selection: Selection
+) -> None:
+    if trainer.step != params.train.max_steps:
+        raise StageFailed(f"Training ended at step {trainer.step} of {params.train.max_steps}; run it again to go on.")
+    hidden = {"question_accuracy", "question_tokens"}
+    plot = [{name: value for name, value in row.items() if name not in hidden} for row in rows]
+    chosen = next(row for row in plot if row["step"] == selection.step)
+    with whole_folder(root / "artifacts" / "model") as folder:
+        for file in sorted(trainer.checkpoint(selection.step).iterdir()):
+            if file.name != "optimizer.pt":
+                shutil.copyfile(file, folder / file.name)
+    write_csv(root / "results" / "ratio.csv", plot)
+    metrics = {
+        "selected_step": selection.step,
+        "selection_fallback": int(selection.fallback),
+        "num_eligible": selection.num_eligible,
+        "control_accuracy": chosen["accuracy"],
+        "control_tokens": chosen["mean_tokens"],
+        "short_share_mean": sum(row["short_share"] for row in plot) / len(plot),
+        "short_share_final": plot[-1]["short_share"],
+    }
+    write_json(root / "results" / "train.json", metrics)
+    write_provenance(root, provenance(params, "train", KEYS, __file__), "train")
