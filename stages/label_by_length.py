@@ -23,7 +23,7 @@ from stages.data.problems import read_problems
 from stages.data.samples import check_samples, read_samples
 from stages.engines.base import decode_spec
 
-BLOCKS = ("seed", "model", "data", "decode", "container", "engine", "label")
+KEYS = ("seed", "model", "data", "decode", "container", "engine", "label")
 SETS = ("system1", "system2", "control", "test")
 SOURCES = ("system1", "system2")  # each source gives the role of the same name
 MAX_NAMED = 5
@@ -48,7 +48,7 @@ def main(root: Path, params: Params) -> None:
     write_grades(labels / "grades.parquet", groups)
     write_json(root / "results" / "labels.json", summary(groups, chosen, params.label))
     write_csv(root / "results" / "lengths.csv", _histogram(chosen, params.label.histogram_bins))
-    write_provenance(root, provenance(params, "label-by-length", BLOCKS, __file__), "label-by-length")
+    write_provenance(root, provenance(params, "label-by-length", KEYS, __file__), "label-by-length")
 
 
 def check_error_rate(groups: Groups, limit: float) -> None:

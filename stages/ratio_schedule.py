@@ -48,13 +48,13 @@ def main(root: Path, params: Params) -> None:
     except ValueError as error:
         raise StageFailed(f"The ratio cannot be steered: {error}. {_bound_advice(params)}") from None
     eta = _steady_eta(params, long, bounds)
-    weights = (params.ratio.init, 1.0 - params.ratio.init)
-    trajectory = _simulated(params, bounds, weights, eta)
+    trajectory = _simulated(params, bounds, (params.ratio.init, 1.0 - params.ratio.init), eta)
+    first_share = trajectory[0]["short_share"]
     schedule = {
         **control.hashes,
         "controller": params.ratio.controller,
         "schedule": params.ratio.schedule,
-        "weights": {"system1": weights[0], "system2": weights[1]},
+        "weights": {"system1": first_share, "system2": 1.0 - first_share},
         "eta": eta,
         "bounds": vars(bounds),
         "standard_errors": vars(errors),

@@ -22,7 +22,7 @@ from stages.core.ratio import Bounds, next_ratio, scheduled_share
 from stages.engines.base import Engine, open_engine
 from stages.training.control import ControlSet, Score, answer, control_set, score
 from stages.training.examples import SOURCES, batch_at, read_examples, realised_shares
-from stages.training.loop import Trainer
+from stages.training.loop import LOSS_FILE, Trainer
 from stages.training.selection import Selection, select_checkpoint
 
 KEYS = ("seed", "model", "data.verifier", "decode", "container", "engine", "ratio", "train", "select")
@@ -96,9 +96,13 @@ def _train_window(
         for step in range(trainer.step, first + settings.update_every)
     ]
     if losses:
-        trainer.save()
+        trainer.save(sum(losses) / len(losses))
     example_share, token_share = realised_shares(batches)
-    return {"example_share": example_share, "token_share": token_share}
+    return {
+        "example_share": example_share,
+        "token_share": token_share,
+        "training_loss": trainer.mean_loss(trainer.step),
+    }
 
 
 def _evaluate(control: ControlSet, engine: Engine, checkpoint: Path, params: Params) -> Score:
@@ -175,7 +179,7 @@ def _write_outputs(
     chosen = next(row for row in plot if row["step"] == selection.step)
     with whole_folder(root / "artifacts" / "model") as folder:
         for file in sorted(trainer.checkpoint(selection.step).iterdir()):
-            if file.name != "optimizer.pt":
+            if file.name not in ("optimizer.pt", LOSS_FILE):
                 shutil.copyfile(file, folder / file.name)
     write_csv(root / "results" / "ratio.csv", plot)
     metrics = {

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 OPEN, CLOSE = "<think>", "</think>"
 EXACT = re.compile(r"answer\s+(-?\d+)")
+BRACE = re.compile(r"\\.|[{}]", re.DOTALL)  # an escaped character is matched whole, so that its brace is passed over
 
 
 @dataclass(frozen=True)
@@ -39,14 +40,14 @@ def final_answer_exact(answer_text: str) -> str | None:
 
 
 def boxed(text: str) -> str | None:
-    r"""Content of the last `\boxed{...}` whose braces balance, None if there is none."""
+    r"""Content of the last `\boxed{...}` whose braces balance (`\{` and `\}` do not count), None if there is none."""
     start = text.rfind(r"\boxed{")
     while start >= 0:
         depth, begin = 0, start + len(r"\boxed")
-        for position in range(begin, len(text)):
-            depth += {"{": 1, "}": -1}.get(text[position], 0)
+        for brace in BRACE.finditer(text, begin):
+            depth += {"{": 1, "}": -1}.get(brace[0], 0)
             if depth == 0:
-                return text[begin + 1 : position]
+                return text[begin + 1 : brace.start()]
         start = text.rfind(r"\boxed{", 0, start)
     return None
 

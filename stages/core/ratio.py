@@ -54,7 +54,10 @@ class RatioStep:
 
 
 def benefits(bounds: Bounds, tokens: float, accuracy: float, *, clip: bool) -> tuple[float, float]:
-    """(still too long, lost accuracy), each at least 0; `clip` also caps them at 1."""
+    """(still too long, lost accuracy), each at least 0; `clip` also caps them at 1.
+
+    ValueError if a gap of `bounds` has the wrong sign or a value is not a number of magnitude at most `LARGEST`.
+    """
     _require_finite(tokens=tokens, accuracy=accuracy)
     check_bounds(bounds, BoundErrors(0.0, 0.0, 0.0, 0.0), 0.0)
     too_long = max((tokens - bounds.short_tokens) / (bounds.long_tokens - bounds.short_tokens), 0.0)
@@ -65,16 +68,22 @@ def benefits(bounds: Bounds, tokens: float, accuracy: float, *, clip: bool) -> t
 def update(
     weights: tuple[float, float], gains: tuple[float, float], *, eta: float, smoothing: float, floor: float
 ) -> tuple[float, float]:
-    """w_i <- w_i exp(eta * gain_i), normalised; mixed with `smoothing` of the uniform ratio; at least `floor` each."""
+    """w_i <- w_i exp(eta * gain_i), normalised; mixed with `smoothing` of the uniform ratio; at least `floor` each.
+
+    The result sums to 1 exactly. ValueError for weights that do not, or a gain or eta beyond `LARGEST` (a gap of the
+    bounds too small to divide by).
+    """
     _require_weights(weights)
     _require_finite(gain1=gains[0], gain2=gains[1], eta=eta)
     if not (0.0 <= smoothing <= 1.0 and 0.0 <= floor <= 0.5):
         raise ValueError(f"smoothing must lie in [0, 1] and floor in [0, 0.5], not {smoothing!r} and {floor!r}")
-    logits = [math.log(w) + eta * gain if w > 0.0 else -math.inf for w, gain in zip(weights, gains, strict=True)]
+    # Measured from the larger gain: equal gains then change nothing, however large, and nothing overflows.
+    steps = [eta * (gain - max(gains)) for gain in gains]
+    logits = [math.log(w) + step if w > 0.0 else -math.inf for w, step in zip(weights, steps, strict=True)]
     powers = [math.exp(logit - max(logits)) for logit in logits]
     first = (1.0 - smoothing) * powers[0] / (powers[0] + powers[1]) + smoothing / 2.0
     first = min(max(first, floor), 1.0 - floor)
-    return first, 1.0 - first
+    return first, max(1.0 - first, floor)  # 1 - (1 - floor) can round to just below the floor
 
 
 def next_ratio(
@@ -110,6 +119,7 @@ def next_ratio(
 
 def check_bounds(bounds: Bounds, errors: BoundErrors, num_errors: float) -> None:
     """ValueError unless both gaps have the right sign and exceed `num_errors` standard errors of their difference."""
+    _require_finite(num_errors=num_errors)
     for name, unit in (("tokens", "tokens"), ("accuracy", "as a fraction")):
         long, short = getattr(bounds, f"long_{name}"), getattr(bounds, f"short_{name}")
         error = math.hypot(getattr(errors, f"long_{name}"), getattr(errors, f"short_{name}"))
@@ -127,6 +137,8 @@ def scheduled_share(
     schedule: str, init: float, final: float, window: int, num_windows: int, seed: int, floor: float
 ) -> float:
     """System-1 share of `window` (0 to num_windows - 1) under a schedule that does not look at the control set."""
+    if not 0 <= window < num_windows:
+        raise ValueError(f"window must lie in 0 to {num_windows - 1}, not {window}")
     progress = window / max(1, num_windows - 1)
     if schedule == "static":
         return init

@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from stages._io import whole_folder
+from stages._io import read_json, whole_folder, write_json
 from stages._params import Params
 from stages.training.examples import Example, collate
+
+LOSS_FILE = "window_loss.json"
 
 
 class Trainer:
@@ -40,6 +42,10 @@ class Trainer:
 
     def _has_optimizer(self, step: int) -> bool:
         return (self.checkpoint(step) / "optimizer.pt").exists()
+
+    def mean_loss(self, step: int) -> float:
+        """Mean training loss (nats per response token) over the window that ended at `step`."""
+        return float(read_json(self.checkpoint(step) / LOSS_FILE, "tldr run train")["mean_loss"])
 
     def train_step(self, batch: Sequence[Example]) -> float:
         """One optimiser step; returns the mean loss in nats per response token."""
@@ -73,8 +79,8 @@ class Trainer:
         pad = self._model.config.pad_token_id
         return 0 if pad is None else int(pad)
 
-    def save(self) -> Path:
-        """Write the checkpoint of the current step; older optimiser states are dropped, older weights are kept."""
+    def save(self, mean_loss: float) -> Path:
+        """Write the checkpoint of the current step and the mean loss that led to it; older optimiser states are dropped."""
         import torch
 
         target = self.checkpoint(self.step)
@@ -82,6 +88,7 @@ class Trainer:
             self._model.save_pretrained(folder)
             copy_tokenizer(self._base, folder)
             torch.save(self._optimizer.state_dict(), folder / "optimizer.pt")
+            write_json(folder / LOSS_FILE, {"mean_loss": mean_loss})
         for step in self.checkpoints():
             if step != self.step:
                 (self.checkpoint(step) / "optimizer.pt").unlink(missing_ok=True)

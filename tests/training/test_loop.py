@@ -78,7 +78,7 @@ def test_a_resumed_run_has_the_same_weights_bit_for_bit(folder, tmp_path):
     run(whole, 8)
     first = Trainer(params(), folder, tmp_path / "parts")
     run(first, 4)
-    first.save()
+    first.save(0.0)
     run(first, 6)  # lost: the run is killed before the next checkpoint
     second = Trainer(params(), folder, tmp_path / "parts")
     assert second.step == 4
@@ -90,9 +90,9 @@ def test_a_resumed_run_has_the_same_weights_bit_for_bit(folder, tmp_path):
 def test_a_checkpoint_is_a_complete_model_folder(folder, tmp_path):
     trainer = Trainer(params(), folder, tmp_path)
     trainer.train_step(examples()["system1"])
-    first = trainer.save()
+    first = trainer.save(0.0)
     trainer.train_step(examples()["system1"])
-    second = trainer.save()
+    second = trainer.save(0.0)
     for name in ("config.json", "model.safetensors", "tokenizer.json", "chat_template.jinja"):
         assert (first / name).is_file() and (second / name).is_file()
     assert not (first / "optimizer.pt").exists() and (second / "optimizer.pt").exists()

@@ -1,0 +1,180 @@
+"""`tldr ratio step | simulate`: the controller of the paper and the robust one, by hand.
+
+Reads params.yaml only for the settings of the robust controller that are not given; writes nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, TypeVar
+
+import click
+
+from stages._errors import UserError
+from stages._params import RatioParams, load_params
+from stages.cli._project import project_root
+
+if TYPE_CHECKING:
+    from stages.core.ratio import RatioStep
+
+ACCURACIES = ("short_accuracy", "long_accuracy")
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Settings(NamedTuple):
+    """Keys of the ratio block that the controller takes."""
+
+    eta: float
+    smoothing: float
+    floor: float
+    benefit_smoothing: float
+
+
+PAPER = Settings(eta=4.0, smoothing=1e-4, floor=0.0, benefit_smoothing=0.0)  # arXiv 2506.02678 and the authors' code
+
+
+@click.group("ratio")
+def command() -> None:
+    """Compute the System-1 / System-2 ratio: one step, or a simulation."""
+
+
+def controller_options(function: Callable[P, R]) -> Callable[P, R]:
+    """The options that both commands share."""
+    options = [
+        click.option("--controller", type=click.Choice(["robust", "paper"]), default="robust", show_default=True),
+        click.option("--short-tokens", type=float, required=True, help="Mean tokens of the short reference."),
+        click.option("--long-tokens", type=float, required=True, help="Mean tokens of the original model."),
+        click.option("--short-accuracy", type=float, required=True, help="Accuracy of the short reference (0 to 1)."),
+        click.option("--long-accuracy", type=float, required=True, help="Accuracy of the original model (0 to 1)."),
+        click.option("--weight", type=float, default=0.5, show_default=True, help="System-1 share before the step."),
+        click.option("--eta", type=float, help="Step size. [default: 4 for paper, params.yaml for robust]"),
+        click.option("--smoothing", type=float, help="Share mixed with the uniform ratio. [default: as for --eta]"),
+        click.option("--floor", type=float, help="Minimum share of each source. [default: 0 for paper]"),
+        click.option("--json", "as_json", is_flag=True, help="Print JSON at full precision."),
+    ]
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
+@command.command("step")
+@controller_options
+@click.option("--tokens", type=float, required=True, help="Mean control tokens of the current model.")
+@click.option("--accuracy", type=float, required=True, help="Control accuracy of the current model (0 to 1).")
+def step_command(tokens: float, accuracy: float, as_json: bool, **options: Any) -> None:
+    """Compute the ratio after one control evaluation.
+
+    \b
+    tldr ratio step --controller paper --short-tokens 1120.94 --long-tokens 7379.61 \\
+        --short-accuracy 0.29 --long-accuracy 0.76 --tokens 6000 --accuracy 0.74 --weight 0.5 --json
+    """
+    result = trajectory([tokens], [accuracy], benefit_smoothing=0.0, **options)[0]
+    if as_json:
+        click.echo(json.dumps(as_row(result)))
+        return
+    click.echo(f"System-1 {result.weights[0]:.4f}  System-2 {result.weights[1]:.4f}")
+    click.echo(f"benefit of System-1 {result.benefit1:.4f}  benefit of System-2 {result.benefit2:.4f}")
+
+
+@command.command("simulate")
+@controller_options
+@click.option("--benefit-smoothing", type=float, help="Weight of the former benefits (robust). [default: as for --eta]")
+@click.option("--updates", type=click.IntRange(1, 10000), default=10, show_default=True, help="Number of updates.")
+@click.option("--final-tokens", type=float, help="Tokens at the last update. [default: --short-tokens]")
+@click.option("--final-accuracy", type=float, help="Accuracy at the last update. [default: --short-accuracy]")
+def simulate_command(
+    updates: int, final_tokens: float | None, final_accuracy: float | None, as_json: bool, **options: Any
+) -> None:
+    """Print the ratio while tokens and accuracy go in a straight line from the original model to a final point."""
+    end_tokens = options["short_tokens"] if final_tokens is None else final_tokens
+    end_accuracy = options["short_accuracy"] if final_accuracy is None else final_accuracy
+    tokens = straight_line(options["long_tokens"], end_tokens, updates)
+    accuracy = straight_line(options["long_accuracy"], end_accuracy, updates)
+    results = trajectory(tokens, accuracy, **options)
+    rows = [
+        {"update": number, "tokens": tokens[number - 1], "accuracy": accuracy[number - 1], **as_row(result)}
+        for number, result in enumerate(results, start=1)
+    ]
+    if as_json:
+        click.echo(json.dumps(rows))
+    else:
+        show(rows)
+
+
+def straight_line(start: float, end: float, num_updates: int) -> list[float]:
+    """Values after each update; the last is `end`."""
+    shares = [number / num_updates for number in range(1, num_updates + 1)]
+    return [start * (1.0 - share) + end * share for share in shares]
+
+
+def trajectory(
+    tokens: list[float], accuracy: list[float], *, controller: str, weight: float, **options: Any
+) -> list[RatioStep]:
+    """One controller step per pair of `tokens` and `accuracy`; UserError for values that make no ratio."""
+    from stages.core.ratio import Bounds, simulate
+
+    settings = settings_for(controller, {name: options[name] for name in Settings._fields})
+    shares = {"weight": weight, "accuracy": accuracy[-1]} | {name: options[name] for name in ACCURACIES}
+    for name, share in shares.items():
+        if not 0.0 <= share <= 1.0:
+            raise UserError(f"--{name.replace('_', '-')} {share:g} is not between 0 and 1; give a fraction.")
+    try:
+        bounds = Bounds(**{name: options[name] for name in ("short_tokens", "long_tokens", *ACCURACIES)})
+        return simulate(controller, bounds, (weight, 1.0 - weight), tokens, accuracy, **settings._asdict())
+    except ValueError as error:
+        raise UserError(f"These values give no ratio: {error}; correct them and run again.") from None
+
+
+def settings_for(controller: str, given: dict[str, float | None]) -> Settings:
+    """What is given, else the paper's values (paper) or those of params.yaml (robust)."""
+    complete = None not in given.values()
+    default: Settings | RatioParams = PAPER if controller == "paper" or complete else _robust_defaults()
+    return _check_settings(
+        Settings(*(getattr(default, name) if value is None else value for name, value in given.items()))
+    )
+
+
+def _robust_defaults() -> RatioParams:
+    try:
+        root = project_root()
+    except UserError:
+        raise UserError(
+            "The robust controller takes its settings from params.yaml and there is none here; "
+            "give --eta, --smoothing and --floor, or run in a tldr checkout."
+        ) from None
+    return load_params(root).ratio
+
+
+def _check_settings(settings: Settings) -> Settings:
+    ranges = {
+        "eta": (0.0 < settings.eta <= 1e9, "above 0"),
+        "smoothing": (0.0 <= settings.smoothing <= 1.0, "between 0 and 1"),
+        "floor": (0.0 <= settings.floor < 0.5, "at least 0 and below 0.5"),
+        "benefit_smoothing": (0.0 <= settings.benefit_smoothing < 1.0, "at least 0 and below 1"),
+    }
+    for name, (valid, bound) in ranges.items():
+        if not valid:
+            option = name.replace("_", "-")
+            raise UserError(f"--{option} {getattr(settings, name):g} is not {bound}; correct it and run again.")
+    return settings
+
+
+def as_row(result: RatioStep) -> dict[str, float]:
+    system1, system2 = result.weights
+    return {"system1": system1, "system2": system2, "benefit1": result.benefit1, "benefit2": result.benefit2}
+
+
+def show(rows: list[dict[str, Any]]) -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    digits = {"update": 0, "tokens": 1, "accuracy": 3}
+    for name in rows[0]:
+        table.add_column(name, justify="right")
+    for row in rows:
+        table.add_row(*(f"{value:.{digits.get(name, 4)}f}" for name, value in row.items()))
+    Console().print(table)

@@ -1,0 +1,118 @@
+"""`tldr report`: the compressed model against its base, from the question tables that git tracks.
+
+Reads results/questions/{base,candidate}.csv, results/train.json and params.yaml (evaluate, container, seed); writes
+.tldr/report.json, a copy that saves the bootstrap the next time. Works on a fresh clone, without the model.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from stages._errors import UserError
+from stages._io import digest, file_digest, read_json, write_json
+from stages._params import Params, load_params
+from stages.cli._project import project_root, read_state
+
+MODEL = "artifacts/model"
+TABLES = ("results/questions/base.csv", "results/questions/candidate.csv")
+EVIDENCE = Path(__file__).resolve().parents[1] / "evidence"
+
+
+@click.command("report")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--markdown", "as_markdown", is_flag=True, help="Print Markdown, for a pull request.")
+def command(as_json: bool, as_markdown: bool) -> None:
+    """Compare the compressed model with its base: accuracy, tokens, intervals and a verdict.
+
+    Both models answered the same test questions; margin, level and resamples are evaluate.* in params.yaml.
+    """
+    if as_json and as_markdown:
+        raise click.UsageError("--json and --markdown exclude each other.")
+    root = project_root()
+    if not as_json and not as_markdown:
+        show_report(root)
+        return
+    report = build_report(root)
+    if as_json:
+        click.echo(json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False))
+        return
+    from stages.evidence.report import markdown
+
+    click.echo(markdown(report), nl=False)
+
+
+def show_report(root: Path) -> None:
+    """The table on standard output, as wide as the terminal."""
+    report = build_report(root)
+    from rich.console import Console
+
+    from stages.evidence.report import render
+
+    console = Console()
+    render(report, console=console)
+    container = report["container"]
+    where = f"Profile {report['profile']}, container engine {container['engine']}, device {container['device']}."
+    console.print(where, highlight=False)
+
+
+def build_report(root: Path) -> dict[str, Any]:
+    """The comparison with `model`, `container` and `profile`; UserError if a result is missing or malformed."""
+    params = load_params(root)
+    report = compared(root, params)
+    train = read_json(root / "results" / "train.json", "tldr repro train")
+    return {
+        **report,
+        "profile": params.profile,
+        "model": {
+            **_model_place(root),
+            "selected_step": train.get("selected_step"),
+            "selection_fallback": train.get("selection_fallback"),
+        },
+        "container": params.container.model_dump(),
+    }
+
+
+def _model_place(root: Path) -> dict[str, str]:
+    if (root / MODEL).is_dir():
+        return {"path": MODEL, "serve_command": f"vllm serve {MODEL}"}
+    return {"path": f"{MODEL} is not in this checkout; `tldr repro` makes it"}
+
+
+def compared(root: Path, params: Params) -> dict[str, Any]:
+    """`evidence.summary.compare` of the two tables; taken from .tldr/report.json if nothing that it depends on changed."""
+    missing = [name for name in TABLES if not (root / name).is_file()]
+    if missing:
+        raise UserError(f"{' and '.join(missing)} not found; run `tldr repro` to evaluate both models.")
+    evaluate = params.evaluate
+    settings = {
+        "margin": evaluate.margin,
+        "alpha": evaluate.alpha,
+        "resamples": evaluate.resamples,
+        "seed": params.seed,
+    }
+    inputs = [*(root / name for name in TABLES), *sorted(EVIDENCE.glob("*.py"))]
+    key = digest({"settings": settings, "files": {path.name: file_digest(path) for path in inputs}})
+    kept = read_state(root, "report")
+    if kept.get("key") == key and isinstance(kept.get("report"), dict):
+        return dict(kept["report"])
+    report = _compare(root, settings)
+    with contextlib.suppress(OSError):  # a checkout that cannot be written to can still be reported on
+        write_json(root / ".tldr" / "report.json", {"key": key, "report": report})
+    return report
+
+
+def _compare(root: Path, settings: dict[str, Any]) -> dict[str, Any]:
+    try:
+        from stages.evidence.estimates import question_tables
+        from stages.evidence.questions import read_questions
+        from stages.evidence.summary import compare
+
+        base, candidate = (read_questions(root / name) for name in TABLES)
+        return compare(question_tables(base), question_tables(candidate), **settings)
+    except ValueError as error:
+        raise UserError(f"The results cannot be compared: {error}; run `tldr repro --force evaluate`.") from None

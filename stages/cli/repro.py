@@ -1,0 +1,93 @@
+"""`tldr repro [STAGE]`: `dvc repro`, or `dvc exp run` with -S, after checks that give a sentence where DVC would not.
+
+Reads params.yaml, dvc.yaml and .dvc; writes what the stages write; removes partial work of the stages that are done.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import click
+
+from stages._params import check_params, read_yaml
+from stages.cli._dvc import check_lock, check_repository, run_dvc
+from stages.cli._overrides import apply_overrides
+from stages.cli._project import check_stage, project_root, work_name
+
+
+@click.command("repro")
+@click.argument("stage", required=False)
+@click.option("-S", "--set-param", "pairs", multiple=True, metavar="KEY=VALUE", help="Change a key of params.yaml.")
+@click.option("--dry-run", is_flag=True, help="Print what would run.")
+@click.option("--force", is_flag=True, help="Run also what is up to date.")
+@click.pass_context
+def command(ctx: click.Context, stage: str | None, pairs: tuple[str, ...], dry_run: bool, force: bool) -> None:
+    """Run the stages that are not up to date (up to STAGE if given), then print the report.
+
+    Without -S this is `dvc repro`; with -S it is `dvc exp run -S ...`, which leaves the changed values in params.yaml.
+    """
+    if stage is not None:
+        check_stage(stage, groups=True)
+    root = project_root()
+    arguments = dvc_arguments(root, pairs, stage, dry_run=dry_run, force=force)
+    check_repository(root, experiment=bool(pairs))
+    check_lock(root)
+    code = run_dvc(root, arguments)
+    if code != 0:
+        ctx.exit(code)
+    if dry_run:
+        explain_dry_run(root)
+        return
+    remove_work(root, stage)
+    if pairs:
+        click.echo(f"params.yaml now holds {', '.join(pairs)}; `git diff params.yaml` shows it.", err=True)
+    finish(root, stage)
+
+
+def dvc_arguments(root: Path, pairs: tuple[str, ...], stage: str | None, *, dry_run: bool, force: bool) -> list[str]:
+    """Arguments of `dvc`; UserError if params.yaml, alone or with the -S options, is not valid."""
+    document = read_yaml(root / "params.yaml")
+    check_params(document, "params.yaml")
+    arguments = ["exp", "run"] if pairs else ["repro"]
+    for override in apply_overrides(document, pairs):
+        arguments += ["-S", override]
+    if dry_run:
+        # without the two others DVC stops at the first missing input, and leaves out what a changed stage leads to
+        arguments += ["--dry", "--allow-missing", "--force-downstream"]
+    if force:
+        arguments.append("--force")
+    return arguments if stage is None else [*arguments, stage]
+
+
+def explain_dry_run(root: Path) -> None:
+    """What DVC's list leaves open: stages after a changed one, and outputs that a fresh clone does not have."""
+    from stages.cli.status import changed_stages, has_missing_outputs
+
+    missing = [name for name, changes in changed_stages(root).items() if has_missing_outputs(changes)]
+    if missing:
+        click.echo(
+            f"Outputs of {', '.join(missing)} are not here: these stages run too, or come from the cache.", err=True
+        )
+    click.echo("A stage after a changed one is listed, and skipped if what it reads comes out the same.", err=True)
+
+
+def remove_work(root: Path, stage: str | None) -> None:
+    """Partial work is of no use once DVC has committed the outputs; work of later stages is kept."""
+    work = root / ".tldr" / "work"
+    if stage is None:
+        shutil.rmtree(work, ignore_errors=True)
+        return
+    for folder in work.glob(f"{work_name(stage)}*"):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def finish(root: Path, stage: str | None) -> None:
+    """The report, or after a part of the pipeline what comes next."""
+    from stages.cli.report import TABLES, show_report
+
+    compared = stage is not None and stage.startswith("evaluate") and all((root / name).is_file() for name in TABLES)
+    if stage is None or compared:
+        show_report(root)
+    else:
+        click.echo(f"{stage} is up to date; `tldr repro` runs the rest and prints the report.", err=True)
