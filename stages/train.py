@@ -190,6 +190,8 @@ def _write_outputs(
         "control_tokens": chosen["mean_tokens"],
         "short_share_mean": sum(row["short_share"] for row in plot) / len(plot),
         "short_share_final": plot[-1]["short_share"],
+        "container_engine": params.container.engine,
+        "container_device": params.container.device,
     }
     write_json(root / "results" / "train.json", metrics)
     write_provenance(root, provenance(params, "train", KEYS, __file__), "train")

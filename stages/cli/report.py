@@ -73,7 +73,7 @@ def build_report(root: Path) -> dict[str, Any]:
             "selected_step": train.get("selected_step"),
             "selection_fallback": train.get("selection_fallback"),
         },
-        "container": params.container.model_dump(),
+        "container": {name: train.get(f"container_{name}", "not recorded") for name in ("engine", "device")},
     }
 
 

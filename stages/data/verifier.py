@@ -1,6 +1,7 @@
 """Grade responses: `exact` for the tiny task, `math` (math-verify) for mathematics.
 
-Only the text after the closed thought counts, and an answer that was cut off is wrong whatever it says. A verifier that
+Only the text after the closed thought counts; a response that ended by itself without closing a thought is all answer
+(and counts in the no-think rate), and one that was cut off is wrong whatever it says. A verifier that
 fails or runs out of time says so (`Grade.error`): silently wrong would delete long answers. Reads and writes no files.
 
 math-verify's own time-outs use SIGALRM, which needs the main thread, cannot interrupt a computation that does not
@@ -22,7 +23,7 @@ from dataclasses import dataclass
 from multiprocessing import get_context
 
 from stages._errors import StageFailed, UserError
-from stages.core.answers import final_answer_exact, normalise, split_thought
+from stages.core.answers import OPEN, final_answer_exact, normalise, split_thought
 
 CPU_SECONDS = 10.0  # per response; a typical one takes 0.003
 # <eos>, <|im_end|>, </s> and so on after the answer; the marks of the thought are not end tokens.
@@ -57,10 +58,15 @@ def grade_all(items: Sequence[Item], verifier: str, processes: int) -> list[Grad
 
 
 def answer_text(text: str, finish_reason: str) -> str:
-    """What follows the closed thought, without end tokens; empty if the thought is open or the response was cut off."""
+    """What is graded: the text after the closed thought, without end tokens; empty if the response was cut off.
+
+    Compressed R1 models often stop thinking altogether (most correct answers of the authors' 7B model to MATH-500 hold no
+    `</think>`): a response that ended by itself without closing a thought is taken whole.
+    """
     if finish_reason == "length":
         return ""
-    return END_TOKENS.sub("", split_thought(text).answer).strip()
+    thought = split_thought(text)
+    return END_TOKENS.sub("", thought.answer if thought.closed else text.replace(OPEN, "")).strip()
 
 
 def grade_exact(text: str, finish_reason: str, gold: str) -> Grade:

@@ -4,7 +4,10 @@ A problem is a start value and a list of (operation, operand); a trace writes ev
 number of times. This module holds the vocabulary, the text of a problem and of a trace, and the generator of traces.
 
     prompt    Q: 9 a + 8 b * 4 ?  <think>
-    response  a 9 + 8 = 6 ; b 6 * 4 = 2 ; wait check : a 9 + 8 = 6 ; b 6 * 4 = 2 ; ok . </think> answer 2
+    response  a 9 + 8 = 6 ; b 6 * 4 = 2 ; wait check 2 : a 9 + 8 = 6 ; b 6 * 4 = 2 ; was 2 ok . </think> answer 2
+
+A check names the answer it checks before and after its pass: without the two copies a model of this size never learns to
+compare two passes (it said `no` to 14 % of disagreeing checks and to 11 % of agreeing ones).
 """
 
 from __future__ import annotations
@@ -25,7 +28,7 @@ THINK, END_THINK = "<think>", "</think>"
 VOCABULARY = (
     PAD, BOS, EOS, UNK, THINK, END_THINK,
     *(str(value) for value in range(MODULUS)), *LETTERS, *OPERATIONS,
-    "Q:", "?", "=", ";", ":", ".", "wait", "check", "ok", "no", "again", "answer",
+    "Q:", "?", "=", ";", ":", ".", "wait", "check", "was", "ok", "no", "again", "answer",
 )  # fmt: skip
 
 
@@ -112,7 +115,7 @@ def write_response(
     words, current = write_pass(chain, rng, step_error)
     for _ in range(num_checks):
         check_words, checked = write_pass(chain, rng, step_error)
-        words += ["wait", "check", ":", *check_words]
+        words += ["wait", "check", str(current), ":", *check_words, "was", str(current)]
         if checked == current:
             words.append("ok")
             continue

@@ -13,8 +13,8 @@ import numpy as np
 from stages.tiny.chains import MAX_CHECKS, MAX_LENGTH, MODULUS, STEP_ERROR
 
 TOKENS_PER_STEP = 7  # a 9 + 8 = 6 ;
-AGREED_TOKENS = 4  # wait check : ... ok
-DISAGREED_TOKENS = 6  # wait check : ... no again : ...
+AGREED_TOKENS = 7  # wait check 2 : ... was 2 ok
+DISAGREED_TOKENS = 9  # wait check 2 : ... was 2 no again : ...
 CLOSING_TOKENS = 5  # . </think> answer 2 <eos>
 
 

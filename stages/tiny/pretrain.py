@@ -33,6 +33,7 @@ from stages.tiny.chains import (
 )
 
 WORD_IDS = {word: index for index, word in enumerate(VOCABULARY)}
+SNAPSHOT_STEPS = 1000  # a look at a running build; the last one is the model
 POOL_SEQUENCES = 1024  # sorted by length before batching, so that a batch wastes little padding
 
 
@@ -167,8 +168,8 @@ def _train_process(rank: int, recipe: TinyParams, folder: str, progress: Any) ->
         loss = _optimise(model, optimizer, matrices + vectors, next(stream), learning_rate(step, recipe))
         if rank == 0:
             progress.put((step, loss))
-    if rank == 0:
-        exported(model).save_pretrained(folder)
+            if step % SNAPSHOT_STEPS == SNAPSHOT_STEPS - 1 or step == recipe.num_steps - 1:
+                exported(model).save_pretrained(folder)
     dist.destroy_process_group()
 
 

@@ -59,7 +59,8 @@ def test_math_grades_in_order_and_counts_failures(monkeypatch: pytest.MonkeyPatc
         (r"so </think> \boxed{\$18.90}", "stop", r"\$18.90", (True, False)),
         (endless, "stop", "1", (False, True)),
         (r"\boxed{5} </think> \boxed{6}", "stop", "5", (False, False)),
-        (r"\boxed{5}", "stop", "5", (False, False)),
+        (r"\boxed{5}", "stop", "5", (True, False)),
+        (r"\boxed{5}", "length", "5", (False, False)),
         (endless, "length", "1", (False, False)),
         (r"</think> \boxed{5}", "length", "5", (False, False)),
         (r"</think> no number here", "stop", "5", (False, False)),
@@ -80,7 +81,7 @@ def test_math_of_nothing_starts_no_process() -> None:
 def test_real_r1_generations_agree_with_their_recorded_verdicts() -> None:
     """150 MATH-500 responses of two fine-tuned R1 models; the few that differ are errors of the recording harness.
 
-    These models often answer without thinking, from a prompt that opened no thought: such a response is all answer.
+    Most of these responses hold no `</think>` at all: they are graded whole.
     """
     items, recorded = [], []
     for name in ("tldr-7b_math500", "static-7b_math500"):
@@ -88,7 +89,7 @@ def test_real_r1_generations_agree_with_their_recorded_verdicts() -> None:
             rows = [json.loads(line) for line in stream]
         for row in rows[:450:6]:
             text = row["responses"][0]
-            items.append((text if "</think>" in text else "</think>" + text, "stop", row["gold"]))
+            items.append((text, "stop", row["gold"]))
             recorded.append(row["correct"][0])
     grades = grade_all(items, "math", processes=2)
     agreement = sum(grade.correct == verdict for grade, verdict in zip(grades, recorded, strict=True)) / len(items)

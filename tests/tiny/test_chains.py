@@ -1,5 +1,6 @@
 """The task itself: text, arithmetic, and the generator's rules."""
 
+import re
 from random import Random
 
 import pytest
@@ -24,7 +25,7 @@ NO_ERRORS = (0.0,) * MAX_LENGTH
 def test_the_worked_example():
     assert prompt_text(EXAMPLE) == "Q: 9 a + 8 b * 4 ?"
     words, answer = write_response(EXAMPLE, 1, Random(0), NO_ERRORS)
-    expected = "a 9 + 8 = 6 ; b 6 * 4 = 2 ; wait check : a 9 + 8 = 6 ; b 6 * 4 = 2 ; ok . </think> answer 2"
+    expected = "a 9 + 8 = 6 ; b 6 * 4 = 2 ; wait check 2 : a 9 + 8 = 6 ; b 6 * 4 = 2 ; was 2 ok . </think> answer 2"
     assert " ".join(words) == expected
     assert answer == solve(EXAMPLE) == 2
 
@@ -78,7 +79,7 @@ def test_a_disagreeing_check_is_followed_by_the_pass_that_decides():
     for _ in range(500):
         words, answer = write_response(random_chain(4, rng), 3, rng, (0.2,) * MAX_LENGTH)
         text = " ".join(words)
-        passes = text.replace("no again :", "wait check :").split("wait check :")
+        passes = re.split(r"wait check \d+ :|no again :", text)
         results = [part.split("=")[-1].split()[0] for part in passes]
         assert results[-1] == str(answer) == words[-1]
         seen += "no again :" in text

@@ -34,7 +34,7 @@ def test_the_trade_off_that_the_task_was_built_for(outcomes):
     assert by_name["as generated"].accuracy == pytest.approx(0.990, abs=0.002)
     assert by_name["no checks"].accuracy == pytest.approx(0.959, abs=0.003)
     assert by_name["none up to length 4, one beyond"].accuracy == pytest.approx(0.991, abs=0.002)
-    assert by_name["none up to length 4, one beyond"].reduction == pytest.approx(0.57, abs=0.015)
+    assert by_name["none up to length 4, one beyond"].reduction == pytest.approx(0.585, abs=0.015)
     assert by_name["half the checks, at random"].accuracy < by_name["as generated"].accuracy
 
 
