@@ -32,7 +32,10 @@ $(VENV)/.torch:
 	$(PYTHON) -m venv $(VENV)
 ifeq ($(TORCH),cpu)
 	@echo "No NVIDIA GPU found: installing the CPU build of torch $(TORCH_VERSION) (make TORCH=cuda takes the CUDA build)."
-	$(BIN)/python -m pip install -q --retries 1 --timeout 20 --extra-index-url $(TORCH_CPU_INDEX) "torch==$(TORCH_VERSION)+cpu" \
+	@# --no-deps: an index that cannot be reached costs one time-out, not one for each dependency.
+	$(BIN)/python -m pip install -q --no-deps "torch==$(TORCH_VERSION)+cpu" 2>/dev/null \
+	  || $(BIN)/python -m pip install -q --no-deps --retries 0 --timeout 20 --index-url $(TORCH_CPU_INDEX) \
+	       "torch==$(TORCH_VERSION)+cpu" \
 	  || { echo "The CPU build cannot be reached; installing torch $(TORCH_VERSION) from the package index."; \
 	       $(BIN)/python -m pip install -q "torch==$(TORCH_VERSION)"; }
 else
