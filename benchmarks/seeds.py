@@ -29,7 +29,9 @@ def main() -> None:
         print(_row(seed, reports[seed], step), flush=True)
     for name, values in _figures(list(reports.values())).items():
         spread = statistics.stdev(values) if len(values) > 1 else float("nan")
-        print(f"{name}: mean {statistics.fmean(values):.4f}, sd {spread:.4f}, min {min(values):.4f}, max {max(values):.4f}")
+        print(
+            f"{name}: mean {statistics.fmean(values):.4f}, sd {spread:.4f}, min {min(values):.4f}, max {max(values):.4f}"
+        )
 
 
 def run(seed: int) -> tuple[dict[str, Any], int]:

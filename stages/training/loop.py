@@ -53,6 +53,7 @@ class Trainer:
 
         settings = self._params.train
         num_targets = sum(len(example.token_ids) for example in batch)
+        batch = sorted(batch, key=lambda example: example.num_tokens)  # micro-batches of like length pad little
         total = 0.0
         for start in range(0, len(batch), settings.micro_batch_size):
             total += self._backward(batch[start : start + settings.micro_batch_size], num_targets)
