@@ -26,6 +26,11 @@ from stages.training.loop import LOSS_FILE, Trainer
 from stages.training.selection import Selection, select_checkpoint
 
 KEYS = ("seed", "model", "data.verifier", "decode", "container", "engine", "ratio", "train", "select")
+COLUMNS = (  # of results/ratio.csv
+    *("step", "short_share", "next_short_share", "example_share", "token_share", "training_loss"),
+    *("mean_tokens", "mean_tokens_se", "accuracy", "accuracy_se", "truncation_rate"),
+    *("benefit1", "benefit1_se", "benefit2", "benefit2_se"),
+)
 
 
 def main(root: Path, params: Params) -> None:
@@ -174,8 +179,7 @@ def _write_outputs(
 ) -> None:
     if trainer.step != params.train.max_steps:
         raise StageFailed(f"Training ended at step {trainer.step} of {params.train.max_steps}; run it again to go on.")
-    hidden = {"question_accuracy", "question_tokens"}
-    plot = [{name: value for name, value in row.items() if name not in hidden} for row in rows]
+    plot = [{name: row[name] for name in COLUMNS} for row in rows]
     chosen = next(row for row in plot if row["step"] == selection.step)
     with whole_folder(root / "artifacts" / "model") as folder:
         for file in sorted(trainer.checkpoint(selection.step).iterdir()):

@@ -30,7 +30,8 @@ def write_results(root: Path, *, short_tokens: int = 40) -> None:
             for sample in range(2)
         ]
         (folder / f"{name}.csv").write_text(HEADER + "".join(rows))
-    (root / "results" / "train.json").write_text('{"selected_step": 32, "selection_fallback": 0}')
+    train = {"selected_step": 32, "selection_fallback": 0, "container_engine": "host", "container_device": "cpu"}
+    (root / "results" / "train.json").write_text(json.dumps(train))
 
 
 @pytest.fixture
