@@ -206,3 +206,17 @@ def test_another_model_and_other_prompts_by_parameter(project, tmp_path):
         assert "System-1" in failed.stderr and "Traceback" not in failed.stderr
     finally:
         (project / "params.yaml").write_text(before)
+
+
+def test_bounds_that_do_not_differ_are_refused_before_training(project):
+    """The base model as its own short reference: no gap in length, so nothing to steer by."""
+    before, schedule = (project / "params.yaml").read_text(), (project / "artifacts" / "schedule.json").read_bytes()
+    document = read_yaml(project / "params.yaml")
+    document["ratio"]["short_bound"] |= {"source": "model", "path": document["model"]["path"]}
+    (project / "params.yaml").write_text(json.dumps(document))
+    try:
+        failed = tldr(project, "run", "ratio-schedule", code=1)
+    finally:
+        (project / "params.yaml").write_text(before)
+    assert "The ratio cannot be steered: long_tokens" in failed.stderr and "Traceback" not in failed.stderr
+    assert (project / "artifacts" / "schedule.json").read_bytes() == schedule

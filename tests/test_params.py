@@ -1,0 +1,85 @@
+"""params.yaml is checked once, on load, and the message names key, value and bound."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+
+from stages._errors import UserError
+from stages._params import check_params, load_params, read_yaml, used
+from tests.paths import ROOT
+
+DOCUMENT = read_yaml(ROOT / "params.yaml")
+
+
+def changed(key, value):
+    document = copy.deepcopy(DOCUMENT)
+    *blocks, name = key.split(".")
+    inner = document
+    for block in blocks:
+        inner = inner[block]
+    inner[name] = value
+    return document
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("ratio.init", 1.5, r"ratio\.init = 1\.5: .*less than or equal to 1"),
+        ("ratio.init", "0.5", r"ratio\.init = '0\.5': .*valid number"),
+        ("ratio.floor", 0.5, r"ratio\.floor = 0\.5: .*less than 0\.5"),
+        ("ratio.controller", "papper", r"ratio\.controller = 'papper': .*'robust' or 'paper'"),
+        ("ratio.etta", 4, r"unknown key ratio\.etta"),
+        ("train.max_steps", 97, r"max_steps 97 must be a multiple of update_every 16"),
+        ("train.lr", -1e-3, r"train\.lr = -0\.001"),
+        ("decode.max_tokens", 0, r"decode\.max_tokens = 0"),
+        ("seed", True, r"seed = True: .*valid integer"),
+        ("ratio.short_bound.source", "model", r"source: model needs a path"),
+        ("container.engine", "auto", r"container\.engine = 'auto'"),
+        ("evaluate.tasks", [], r"evaluate\.tasks = \[\]"),
+    ],
+)
+def test_wrong_values_are_named(key, value, said):
+    with pytest.raises(UserError, match=said) as failure:
+        check_params(changed(key, value), "params.yaml")
+    assert "\n" not in str(failure.value)
+
+
+def test_a_missing_key_is_named():
+    document = copy.deepcopy(DOCUMENT)
+    del document["select"]["margin"]
+    with pytest.raises(UserError, match=r"key select\.margin is missing"):
+        check_params(document, "params.yaml")
+
+
+def test_numbers_that_dvc_rewrites_are_still_numbers(tmp_path):
+    """`-S train.lr=0.00002` is stored as 2e-05, which YAML 1.1 readers take for text."""
+    (tmp_path / "params.yaml").write_text("lr: 2e-05\n")
+    assert read_yaml(tmp_path / "params.yaml") == {"lr": 2e-05}
+
+
+@pytest.mark.parametrize("text", ["a: [", "\tb: 1", "a: 1\na: 2"])
+def test_broken_yaml_is_one_sentence(tmp_path, text):
+    (tmp_path / "params.yaml").write_text(text)
+    with pytest.raises(UserError, match="not valid YAML") as failure:
+        load_params(tmp_path)
+    assert "\n" not in str(failure.value)
+
+
+def test_an_unknown_profile_lists_the_known_ones(tmp_path):
+    (tmp_path / "profiles").mkdir()
+    (tmp_path / "profiles" / "tiny.yaml").write_text("profile: tiny\n")
+    text = (ROOT / "params.yaml").read_text().replace("profile: tiny", "profile: huge", 1)
+    (tmp_path / "params.yaml").write_text(text)
+    with pytest.raises(UserError, match="unknown profile 'huge'; choose one of tiny"):
+        load_params(tmp_path)
+
+
+def test_used_values_follow_dotted_keys():
+    params = load_params(ROOT)
+    assert used(params, ("seed", "data.verifier", "select")) == {
+        "seed": params.seed,
+        "data.verifier": params.data.verifier,
+        "select": params.select.model_dump(),
+    }
