@@ -184,28 +184,54 @@ def test_a_second_cold_run_gives_the_same_bytes(project):
     assert {name: (project / name).read_bytes() for name in first} == first
 
 
-def test_another_model_and_other_prompts_by_parameter(project, tmp_path):
-    """README, "Use it on your model": a second small model with prompts of one's own."""
+def second_model(folder: Path) -> None:
+    """Another model than the shipped one: its weights, slightly disturbed, in a folder of its own."""
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    shutil.copytree(ROOT / "models" / "tiny", folder)
+    generator = torch.Generator().manual_seed(0)
+    weights = load_file(folder / "model.safetensors")
+    for name, value in weights.items():
+        weights[name] = value + 0.002 * torch.randn(value.shape, generator=generator)
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def test_another_model_and_other_prompts_by_parameter(tmp_path):
+    """README, "Use it on your model": own model folder, own files with the required fields only, then `tldr repro`."""
+    folder = checkout(tmp_path)
+    second_model(folder / "models" / "mine")
+    (folder / "data" / "mine").mkdir()
+    changes = ["model.path=models/mine"]
+    for source, name in (("system1", "easy"), ("system2", "hard"), ("control", "control"), ("test", "test")):
+        lines = (folder / "data" / "tiny" / f"{source}.jsonl").read_text().splitlines()
+        rows = [{key: json.loads(line)[key] for key in ("id", "prompt", "gold")} for line in lines]
+        path = folder / "data" / "mine" / f"{name}.jsonl"
+        path.write_text("".join(json.dumps(row | {"id": f"mine-{row['id']}"}) + "\n" for row in rows))
+        changes.append(f"data.{source}.path=data/mine/{name}.jsonl")
+    tldr(folder, "repro", *(word for change in changes for word in ("-S", change)))
+    report = json.loads(tldr(folder, "report", "--json").stdout)
+    assert report["baseline"]["num_questions"] == len(rows)
+    assert report["baseline"]["accuracy"] > 0.8
+    table = (folder / "results" / "questions" / "base.csv").read_text()
+    assert table.count("mine-test-") == len(rows) * SMALL["evaluate.samples"]
+
+
+def test_an_untrained_model_is_refused_with_the_next_step(project):
     from tests.toy_model import save_random_model
 
-    save_random_model(project / "models" / "mine")
-    rows = [json.loads(line) for line in (project / "data" / "tiny" / "system1.jsonl").read_text().splitlines()]
-    mine = project / "data" / "mine.jsonl"
-    mine.write_text("".join(json.dumps({k: row[k] for k in ("id", "prompt", "gold")}) + "\n" for row in rows[:4]))
-    document = read_yaml(project / "params.yaml")
+    save_random_model(project / "models" / "random")
     before = (project / "params.yaml").read_text()
-    document["model"]["path"] = "models/mine"
-    document["data"]["system1"]["path"] = "data/mine.jsonl"
+    document = read_yaml(project / "params.yaml")
+    document["model"]["path"] = "models/random"
     document["decode"]["max_tokens"] = 32
     (project / "params.yaml").write_text(json.dumps(document))
     try:
         tldr(project, "run", "sample")
-        found = json.loads((project / "results" / "sample.json").read_text())
-        assert found["system1"]["num_responses"] == 4 * SMALL["sample.samples_per_problem"]
-        failed = tldr(project, "run", "label-by-length", code=1)  # an untrained model answers nothing correctly
-        assert "System-1" in failed.stderr and "Traceback" not in failed.stderr
+        failed = tldr(project, "run", "label-by-length", code=1)
     finally:
         (project / "params.yaml").write_text(before)
+    assert "System-1 set is empty" in failed.stderr and "Traceback" not in failed.stderr
 
 
 def test_bounds_that_do_not_differ_are_refused_before_training(project):
