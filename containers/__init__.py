@@ -1,1 +1,1 @@
-"""Where the stages run. Only the `host` engine exists so far; the image lock and the other engines have their own issue."""
+"""Where the stages run: the image lock, one folder per image, and `run.py`, which starts a stage in a container."""

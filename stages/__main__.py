@@ -14,9 +14,12 @@ COMMANDS = {
     "repro": ("stages.cli.repro", "Run the stages that are not up to date, then print the report."),
     "report": ("stages.cli.report", "Compare the compressed model with its base, with intervals and a verdict."),
     "status": ("stages.cli.status", "Say which stages are up to date, and what partial work there is."),
-    "run": ("stages.cli.run", "Run one stage in this process, as dvc.yaml does."),
+    "run": ("stages.cli.run", "Run one stage as dvc.yaml does: here, or in its container."),
     "ratio": ("stages.cli.ratio", "Compute the System-1 / System-2 ratio: one step, or a simulation."),
     "tiny": ("stages.cli.tiny", "Rebuild the shipped small reasoner, or print its oracle frontier."),
+    "fetch": ("stages.cli.fetch", "Download what params.yaml pins from the Hugging Face hub."),
+    "profile": ("stages.cli.profile", "Show the profiles: overlays over params.yaml."),
+    "images": ("stages.cli.images", "Lock, build, pull and verify the container images of the stages."),
     "doctor": ("stages.cli.doctor", "Check versions, repository, parameters, model, data and disk."),
 }
 

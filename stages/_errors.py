@@ -27,6 +27,14 @@ class StageFailed(TldrError):
     exit_code = EXIT_STAGE_FAILED
 
 
+class ContainerExit(SystemExit):
+    """A stage that ran in a container ended with `code`; it has said why on its own standard error (`message`)."""
+
+    def __init__(self, code: int, message: str) -> None:
+        super().__init__(code)
+        self.message = message
+
+
 class Interrupted(TldrError):
     """Stopped from outside; running the same command again goes on from where it was."""
 

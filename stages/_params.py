@@ -5,10 +5,11 @@ Reads params.yaml with a YAML 1.2 reader (DVC writes `2e-05`, which YAML 1.1 rea
 
 from __future__ import annotations
 
-from pathlib import Path
+import re
+from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from stages._errors import UserError
 
@@ -18,6 +19,29 @@ Positive = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
 Text = Annotated[str, Field(min_length=1)]
+OUTSIDE = "must be a relative path that stays inside the checkout"
+
+
+def _full_commit(revision: str) -> str:
+    if not re.fullmatch("[0-9a-f]{40}", revision):
+        raise ValueError("must be a full commit of 40 hex digits, because a branch or tag moves")
+    return revision
+
+
+def _lies_inside(path: str) -> bool:
+    parts = PurePosixPath(path).parts
+    return parts != () and ".." not in parts and parts[0] not in ("/", ".git", ".dvc", ".tldr")
+
+
+def _inside(path: str) -> str:
+    if not _lies_inside(path):
+        raise ValueError(OUTSIDE)
+    return path
+
+
+Commit = Annotated[str, AfterValidator(_full_commit)]
+InnerPath = Annotated[str, AfterValidator(_inside)]
+Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 
 class Block(BaseModel):
@@ -54,6 +78,9 @@ class DecodeParams(Block):
 class ContainerParams(Block):
     engine: Literal["host", "docker", "podman", "apptainer"]
     device: Literal["cpu", "cuda"]
+    shm_gb: Positive
+    memory_gb: Positive | None
+    pids_limit: Count
 
 
 class EngineParams(Block):
@@ -137,6 +164,25 @@ class EvaluateParams(Block):
     resamples: Annotated[int, Field(ge=1000)]
 
 
+class HubRepo(Block):
+    repo: Annotated[str, Field(pattern=r"^([\w.-]+/)?[\w.-]+$")]
+    revision: Commit
+
+
+class HubFile(HubRepo):
+    file: InnerPath
+    sha256: Sha256 | None
+    path: InnerPath
+
+
+class FetchParams(Block):
+    """What `tldr fetch` downloads; read by no stage. No empty list: DVC breaks the file when it writes `[]` over a list."""
+
+    model: HubRepo | None
+    short_model: HubRepo | None
+    data: Annotated[list[HubFile], Field(min_length=1)] | None
+
+
 class TinyParams(Block):
     """Recipe of the shipped reasoner; used by `tldr tiny` only, by no stage."""
 
@@ -176,7 +222,20 @@ class Params(Block):
     train: TrainParams
     select: SelectParams
     evaluate: EvaluateParams
+    fetch: FetchParams
     tiny: TinyParams
+
+    @model_validator(mode="after")
+    def _fetched_models_have_paths(self) -> Params:
+        if self.fetch.short_model is not None and self.ratio.short_bound.path is None:
+            raise ValueError("fetch.short_model needs ratio.short_bound.source: model, and its path")
+        for repo, key, path in (
+            (self.fetch.model, "model.path", self.model.path),
+            (self.fetch.short_model, "ratio.short_bound.path", self.ratio.short_bound.path),
+        ):
+            if repo is not None and not _lies_inside(path or ""):
+                raise ValueError(f"{key} = {path!r} is fetched and {OUTSIDE}")
+        return self
 
 
 def read_yaml(path: Path) -> Any:
@@ -212,7 +271,8 @@ def _describe(item: Any) -> str:
         return f"unknown key {key}"
     if item["type"] == "missing":
         return f"key {key} is missing"
-    return f"{key} = {item['input']!r}: {message.removeprefix('value error, ')}"
+    message = message.removeprefix("value error, ")
+    return f"{key} = {item['input']!r}: {message}" if key else message
 
 
 def used(params: Params, keys: tuple[str, ...]) -> dict[str, Any]:

@@ -1,16 +1,44 @@
-"""What an artefact was made from: content hashes, versions, seed and device; no times, speeds or revisions."""
+"""What an artefact was made from: content hashes, versions, seed, image and device; no times, speeds or revisions."""
 
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import platform
 from pathlib import Path
 from typing import Any
 
+from stages._errors import UserError
 from stages._io import digest, file_digest, write_json
 from stages._params import Params, used
 
 LIBRARIES = ("torch", "transformers", "tokenizers", "safetensors", "numpy", "pyarrow", "lm-eval", "math-verify")
+
+
+IMAGE_FILE = Path("/etc/tldr-image.json")  # written into our images when they are built, absent elsewhere
+
+
+def current_image() -> dict[str, str] | None:
+    """{name, base, inputs} of the image that this process runs in, whoever started it; None outside our images."""
+    if not IMAGE_FILE.is_file():
+        return None
+    try:
+        image = json.loads(IMAGE_FILE.read_text(encoding="utf-8"))
+        return {key: str(image[key]) for key in ("name", "base", "inputs")}
+    except (ValueError, KeyError, TypeError):
+        raise UserError(
+            f"{IMAGE_FILE} of this image is broken; build the image anew with `tldr images build`."
+        ) from None
+
+
+def place(params: Params) -> dict[str, str | None]:
+    """Where a result was made, for the results that git tracks: engine, device and image (name and digest of inputs)."""
+    image = current_image()
+    return {
+        "container_engine": params.container.engine,
+        "container_device": params.container.device,
+        "container_image": None if image is None else f"{image['name']}@{image['inputs']}",
+    }
 
 
 def provenance(params: Params, stage: str, keys: tuple[str, ...], module_file: str) -> dict[str, Any]:
@@ -22,6 +50,8 @@ def provenance(params: Params, stage: str, keys: tuple[str, ...], module_file: s
         "seed": params.seed,
         "container_engine": params.container.engine,
         "device": params.container.device,
+        "device_name": _device_name(params.container.device),
+        "image": current_image(),
         "python": platform.python_version(),
         "libraries": {name: _version(name) for name in LIBRARIES},
     }
@@ -29,6 +59,15 @@ def provenance(params: Params, stage: str, keys: tuple[str, ...], module_file: s
 
 def write_provenance(root: Path, record: dict[str, Any], name: str) -> None:
     write_json(root / "artifacts" / "provenance" / f"{name}.json", record)
+
+
+def _device_name(device: str) -> str | None:
+    """Name of the GPU; a CPU differs from run to run on rented machines and is left out."""
+    if device != "cuda":
+        return None
+    import torch
+
+    return torch.cuda.get_device_name(0) if torch.cuda.is_available() else None
 
 
 def _version(name: str) -> str | None:

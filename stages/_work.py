@@ -12,16 +12,19 @@ from pathlib import Path
 from typing import Any
 
 from stages._io import digest, file_digest, folder_digest, write_text
+from stages._provenance import current_image
 
 DONE = "done"
 
 
 def work_folder(root: Path, stage: str, settings: dict[str, Any], inputs: Iterable[Path]) -> Path:
-    """The folder to go on in (created). `inputs` are files or flat folders, hashed by content; so is the code of stages/."""
+    """The folder to go on in (created). `inputs` are files or flat folders, hashed by content; so are the code of
+    stages/ and the image."""
     contents = {str(path): folder_digest(path) if path.is_dir() else file_digest(path) for path in inputs}
     code = {str(path.relative_to(CODE)): file_digest(path) for path in sorted(CODE.rglob("*.py"))}
     base = root / ".tldr" / "work" / stage
-    folder = base / digest({"settings": settings, "inputs": contents, "code": code})
+    made_by = {"settings": settings, "inputs": contents, "code": code, "image": current_image()}
+    folder = base / digest(made_by)
     for other in base.glob("*"):
         if other != folder or (folder / DONE).exists():
             shutil.rmtree(other)

@@ -18,7 +18,7 @@ from typing import Any
 from stages._errors import UserError
 from stages._io import read_json, whole_file, write_json
 from stages._params import Params, used
-from stages._provenance import provenance, write_provenance
+from stages._provenance import place, provenance, write_provenance
 from stages._work import mark_done, work_folder
 from stages.data.lm_eval_output import (
     Record,
@@ -35,7 +35,7 @@ from stages.engines.base import Engine, decode_spec, open_engine
 from stages.evidence.questions import QuestionRow, read_questions, write_questions
 
 KEYS = (
-    *("seed", "model", "data.verifier", "decode", "container", "engine", "evaluate"),
+    *("seed", "model", "data.verifier", "decode", "container.engine", "container.device", "engine", "evaluate"),
     "label.max_verifier_error_rate",
 )
 ITEMS = ("base", "candidate")
@@ -62,9 +62,9 @@ def main(root: Path, params: Params, which: str, make_engine: Callable[[Params, 
     with whole_file(_table_path(root, which)) as temporary:
         write_questions(temporary, rows)
     if which == "candidate":
-        write_json(root / "results" / "metrics.json", _metrics(params, base, rows) | selection)
+        write_json(root / "results" / "metrics.json", _metrics(params, base, rows) | selection | place(params))
     else:
-        write_json(root / "results" / "base.json", _base_metrics(rows))
+        write_json(root / "results" / "base.json", _base_metrics(rows) | place(params))
     write_provenance(root, provenance(params, "evaluate", KEYS, __file__), f"evaluate-{which}")
     mark_done(work)
 
@@ -160,7 +160,7 @@ def _records(output: Any, tasks: dict[str, Any], params: Params) -> list[Record]
     return records
 
 
-def _base_metrics(rows: list[QuestionRow]) -> dict[str, float]:
+def _base_metrics(rows: list[QuestionRow]) -> dict[str, Any]:
     num_answers = len(rows)
     return {
         "accuracy": sum(row.correct for row in rows) / num_answers,

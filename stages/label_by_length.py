@@ -15,7 +15,7 @@ from typing import Any
 from stages._errors import StageFailed
 from stages._io import write_csv, write_json, write_jsonl
 from stages._params import LabelParams, Params
-from stages._provenance import provenance, write_provenance
+from stages._provenance import place, provenance, write_provenance
 from stages.core.labels import GradedResponse, Label, choose_system1, choose_system2, length_histogram, pass_rate
 from stages.data.grades import Graded, Groups, close_id, grade_samples, write_grades
 from stages.data.overlap import check_overlap
@@ -23,7 +23,7 @@ from stages.data.problems import read_problems
 from stages.data.samples import check_samples, read_samples
 from stages.engines.base import decode_spec
 
-KEYS = ("seed", "model", "data", "decode", "container", "engine", "label")
+KEYS = ("seed", "model", "data", "decode", "container.engine", "container.device", "engine", "label")
 SETS = ("system1", "system2", "control", "test")
 SOURCES = ("system1", "system2")  # each source gives the role of the same name
 MAX_NAMED = 5
@@ -46,7 +46,7 @@ def main(root: Path, params: Params) -> None:
     for role in SOURCES:
         write_jsonl(labels / f"{role}.jsonl", [_label_row(role, *pair) for pair in chosen[role]])
     write_grades(labels / "grades.parquet", groups)
-    write_json(root / "results" / "labels.json", summary(groups, chosen, params.label))
+    write_json(root / "results" / "labels.json", summary(groups, chosen, params.label) | place(params))
     write_csv(root / "results" / "lengths.csv", _histogram(chosen, params.label.histogram_bins))
     write_provenance(root, provenance(params, "label-by-length", KEYS, __file__), "label-by-length")
 

@@ -15,7 +15,7 @@ from typing import Any
 from stages._errors import StageFailed
 from stages._io import write_csv, write_json
 from stages._params import Params
-from stages._provenance import provenance, write_provenance
+from stages._provenance import place, provenance, write_provenance
 from stages.core.ratio import BoundErrors, Bounds, check_bounds, scheduled_share, simulate
 from stages.engines.base import Response, open_engine
 from stages.training.control import (
@@ -29,7 +29,7 @@ from stages.training.control import (
 )
 
 KEYS = (
-    *("seed", "model", "data.verifier", "decode", "container", "engine", "ratio", "select"),
+    *("seed", "model", "data.verifier", "decode", "container.engine", "container.device", "engine", "ratio", "select"),
     *("train.max_steps", "train.update_every"),
 )
 
@@ -62,7 +62,7 @@ def main(root: Path, params: Params) -> None:
     }
     write_json(root / "artifacts" / "schedule.json", schedule)
     _write_control(root, control, long)
-    write_json(root / "results" / "schedule.json", _metrics(long, bounds, errors, eta))
+    write_json(root / "results" / "schedule.json", _metrics(long, bounds, errors, eta) | place(params))
     write_csv(root / "results" / "simulated_ratio.csv", trajectory)
     write_provenance(root, provenance(params, "ratio-schedule", KEYS, __file__), "ratio-schedule")
 
@@ -156,7 +156,7 @@ def _write_control(root: Path, control: ControlSet, long: Score) -> None:
     write_csv(root / "artifacts" / "control_base.csv", rows)
 
 
-def _metrics(long: Score, bounds: Bounds, errors: BoundErrors, eta: float) -> dict[str, float]:
+def _metrics(long: Score, bounds: Bounds, errors: BoundErrors, eta: float) -> dict[str, Any]:
     return {
         "long_tokens": bounds.long_tokens,
         "long_tokens_se": errors.long_tokens,

@@ -11,14 +11,14 @@ from typing import Any
 
 from stages._io import folder_digest, whole_file, write_json
 from stages._params import Params, used
-from stages._provenance import provenance, write_provenance
+from stages._provenance import place, provenance, write_provenance
 from stages._work import mark_done, work_folder
 from stages.data.problems import read_problems
 from stages.data.prompts import decode_text, load_tokenizer
 from stages.engines.base import Request, Response, decode_spec, open_engine
 from stages.engines.rollouts import draw, make_requests
 
-KEYS = ("seed", "model", "decode", "container", "engine", "sample")
+KEYS = ("seed", "model", "decode", "container.engine", "container.device", "engine", "sample")
 
 
 def main(root: Path, params: Params) -> None:
@@ -42,7 +42,7 @@ def main(root: Path, params: Params) -> None:
             responses = draw(engine, wanted, decode_spec(params), params.seed, log, f"sample {source}")
             rows += [_row(source, *pair, tokenizer, shared) for pair in zip(wanted, responses, strict=True)]
     _write_parquet(root / "artifacts" / "samples.parquet", rows)
-    write_json(root / "results" / "sample.json", summary(rows))
+    write_json(root / "results" / "sample.json", summary(rows) | place(params))
     write_provenance(root, provenance(params, "sample", KEYS, __file__), "sample")
     mark_done(work)
 

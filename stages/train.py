@@ -15,7 +15,7 @@ from typing import Any
 from stages._errors import StageFailed, UserError
 from stages._io import AppendLog, read_json, whole_folder, write_csv, write_json
 from stages._params import Params, used
-from stages._provenance import provenance, write_provenance
+from stages._provenance import place, provenance, write_provenance
 from stages._work import mark_done, work_folder
 from stages.core.mixing import Window
 from stages.core.ratio import Bounds, next_ratio, scheduled_share
@@ -25,7 +25,18 @@ from stages.training.examples import SOURCES, batch_at, read_examples, realised_
 from stages.training.loop import LOSS_FILE, Trainer
 from stages.training.selection import Selection, select_checkpoint
 
-KEYS = ("seed", "model", "data.verifier", "decode", "container", "engine", "ratio", "train", "select")
+KEYS = (
+    "seed",
+    "model",
+    "data.verifier",
+    "decode",
+    "container.engine",
+    "container.device",
+    "engine",
+    "ratio",
+    "train",
+    "select",
+)
 COLUMNS = (  # of results/ratio.csv
     *("step", "short_share", "next_short_share", "example_share", "token_share", "training_loss"),
     *("mean_tokens", "mean_tokens_se", "accuracy", "accuracy_se", "truncation_rate"),
@@ -194,8 +205,7 @@ def _write_outputs(
         "control_tokens": chosen["mean_tokens"],
         "short_share_mean": sum(row["short_share"] for row in plot) / len(plot),
         "short_share_final": plot[-1]["short_share"],
-        "container_engine": params.container.engine,
-        "container_device": params.container.device,
+        **place(params),
     }
     write_json(root / "results" / "train.json", metrics)
     write_provenance(root, provenance(params, "train", KEYS, __file__), "train")

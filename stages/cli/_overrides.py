@@ -26,19 +26,22 @@ def apply_overrides(document: Any, pairs: Iterable[str]) -> list[str]:
         key, equals, text = pair.partition("=")
         if not equals or not key:
             raise UserError(f"-S {pair!r} is not KEY=VALUE; write it like -S ratio.init=0.5.")
-        _check_key(document, key)
         value = _parse(key, text)
+        _check_key(changed, key, value)
         _assign(changed, key, value)
         overrides.append(f"params.yaml:{key}={render(value)}")
     check_params(changed, "params.yaml with the -S options")
     return overrides
 
 
-def _check_key(document: Any, key: str) -> None:
+def _check_key(document: Any, key: str, value: Any) -> None:
+    """A block can be replaced by a mapping or by null only, such as fetch.model."""
     keys = list(_leaves(document))
     if key in keys:
         return
     inside = [name for name in keys if name.startswith(f"{key}.")]
+    if inside and (value is None or isinstance(value, dict)):
+        return
     if inside:
         raise UserError(f"-S {key} names a block; give one of its keys: {', '.join(inside)}.")
     import difflib
@@ -81,6 +84,8 @@ def render(value: Any) -> str:
         return str(value).lower()
     if isinstance(value, list):
         return f"[{','.join(render(item) for item in value)}]"
+    if isinstance(value, dict):
+        return f"{{{','.join(f'{name}:{render(item)}' for name, item in value.items())}}}"
     if isinstance(value, str) and not (PLAIN_TEXT.fullmatch(value) and value.lower() not in KEYWORDS):
         return "'" + BEFORE_QUOTE.sub(r"\1\1", value).replace("'", r"\'") + "'"
     return str(value)

@@ -1,6 +1,7 @@
 """The checkout that a command works on: its root, its stages, and the small files that say how a stage ended.
 
-Reads and writes .tldr/last_exit.json {stage, exit_code, message, run} and .tldr/running.json {stage, pid, run}.
+Reads and writes .tldr/last_exit.json {stage, exit_code, message, run} and .tldr/running.json {stage, pid, run}; in a
+container both lie in .tldr/inside/<stage>/, where the process that started it reads them.
 `run` is the id of the `tldr repro` that started the stage, null for a stage that was started by hand or by DVC.
 """
 
@@ -12,7 +13,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from stages._errors import UserError
+from stages._errors import ContainerExit, UserError
 
 STAGES = {
     "sample": "stages.sample",
@@ -24,6 +25,7 @@ STAGES = {
 }
 GROUPS = ("evaluate",)  # a name that DVC takes for all items of a stage
 RUN_ID = "TLDR_RUN_ID"
+INSIDE = "TLDR_CONTAINER"  # set in a container that tldr started: the engine that runs it
 
 
 def project_root() -> Path:
@@ -52,10 +54,20 @@ def work_name(stage: str) -> str:
     return stage.replace("@", "-")
 
 
+def inside_folder(root: Path, stage: str) -> Path:
+    """Where the process in a container says that it runs and how it ended."""
+    return root / ".tldr" / "inside" / work_name(stage)
+
+
 def read_state(root: Path, name: str) -> dict[str, Any]:
     """Contents of .tldr/`name`.json; empty if the file is missing or broken."""
+    return read_record(root / ".tldr" / f"{name}.json")
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """Contents of a JSON object; empty if the file is missing or broken."""
     try:
-        value = json.loads((root / ".tldr" / f"{name}.json").read_text(encoding="utf-8"))
+        value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return value if isinstance(value, dict) else {}
@@ -83,7 +95,7 @@ class StageRecord:
     """Context manager round a stage: says that it runs while it runs, and how it ended."""
 
     def __init__(self, root: Path, stage: str) -> None:
-        self._root = root
+        self._folder = inside_folder(root, stage) if INSIDE in os.environ else root / ".tldr"
         self._stage = stage
         self._run = os.environ.get(RUN_ID)
 
@@ -95,14 +107,14 @@ class StageRecord:
         end = {"stage": self._stage, "exit_code": code, "message": message, "run": self._run}
         self._write("last_exit", end)
         with contextlib.suppress(OSError):
-            (self._root / ".tldr" / "running.json").unlink(missing_ok=True)
+            (self._folder / "running.json").unlink(missing_ok=True)
 
     def _write(self, name: str, value: dict[str, Any]) -> None:
         """A full disk must not hide why the stage ended, so this file is allowed to be missing."""
         from stages._io import write_json
 
         with contextlib.suppress(OSError):
-            write_json(self._root / ".tldr" / f"{name}.json", value)
+            write_json(self._folder / f"{name}.json", value)
 
 
 def _outcome(error: BaseException | None) -> tuple[int, str]:
@@ -110,6 +122,8 @@ def _outcome(error: BaseException | None) -> tuple[int, str]:
 
     if error is None:
         return 0, ""
+    if isinstance(error, ContainerExit):
+        return int(str(error.code)), error.message
     if isinstance(error, SystemExit):
         return (error.code if isinstance(error.code, int) else int(error.code is not None)), str(error.code or "")
     return describe(error)

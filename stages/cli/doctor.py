@@ -1,6 +1,7 @@
 """`tldr doctor`: what a run needs, one PASS, WARN or FAIL line each; exit code 1 if anything fails.
 
-Reads pyproject.toml, params.yaml, the model folder and the problem files; writes nothing.
+Reads pyproject.toml, params.yaml, the model folder, the problem files and the container engine; writes nothing, and
+removes containers that a killed run left behind if it is told to (`--clean`).
 """
 
 from __future__ import annotations
@@ -33,9 +34,12 @@ class Check(NamedTuple):
 
 @click.command("doctor")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--clean", "is_cleaning", is_flag=True, help="First remove containers that a killed run left behind.")
 @click.pass_context
-def command(ctx: click.Context, as_json: bool) -> None:
-    """Check Python, packages, repository, parameters, model, data and disk; exit code 1 if anything fails."""
+def command(ctx: click.Context, as_json: bool, is_cleaning: bool) -> None:
+    """Check Python, packages, repository, parameters, model, data, disk and containers; exit code 1 if anything fails."""
+    if is_cleaning:
+        clean()
     checks = list(run_checks(project_root()))
     if as_json:
         click.echo(json.dumps([check._asdict() for check in checks], indent=2))
@@ -58,7 +62,18 @@ def run_checks(root: Path) -> Iterator[Check]:
         return
     yield Check("params.yaml", "PASS", f"valid, profile {params.profile}")
     yield from check_inputs(root, params)
-    yield check_device(params)
+    if params.container.engine == "host":  # else the packages of the image count
+        yield check_device(params)
+    from containers.checkup import check_containers
+
+    yield from (Check(*line) for line in check_containers(root, params.container))
+
+
+def clean() -> None:
+    from containers.checkup import clean as clean_containers
+
+    removed = clean_containers()
+    click.echo(f"Removed {', '.join(removed)}." if removed else "No container was left behind.", err=True)
 
 
 def check_python() -> Check:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import click
 from stages._errors import UserError
 from stages._io import digest, file_digest, read_json, write_json
 from stages._params import Params, load_params
-from stages.cli._project import project_root, read_state
+from stages.cli._project import project_root, read_record, read_state
 
 MODEL = "artifacts/model"
 TABLES = ("results/questions/base.csv", "results/questions/candidate.csv")
@@ -56,7 +57,8 @@ def show_report(root: Path) -> None:
     console = Console()
     render(report, console=console)
     container = report["container"]
-    where = f"Profile {report['profile']}, container engine {container['engine']}, device {container['device']}."
+    place = f"container engine {container['engine']}, device {container['device']}, image {short(container['image'])}"
+    where = f"Profile {report['profile']}, {place}."
     console.print(where, highlight=False)
 
 
@@ -73,8 +75,26 @@ def build_report(root: Path) -> dict[str, Any]:
             "selected_step": train.get("selected_step"),
             "selection_fallback": train.get("selection_fallback"),
         },
-        "container": {name: train.get(f"container_{name}", "not recorded") for name in ("engine", "device")},
+        "container": _places(root, train),
     }
+
+
+def _places(root: Path, train: dict[str, Any]) -> dict[str, str]:
+    """Engine, device and image of the training and of both evaluations; where they differ, every one of them."""
+    results = [train, *(read_record(root / "results" / f"{name}.json") for name in ("base", "metrics"))]
+    return {
+        name: " and ".join(sorted({_said(result, f"container_{name}") for result in results}))
+        for name in ("engine", "device", "image")
+    }
+
+
+def short(images: str) -> str:
+    """Digests cut to the length of an image's tag."""
+    return re.sub(r"@sha256:([0-9a-f]{12})[0-9a-f]*", r":\1", images)
+
+
+def _said(result: dict[str, Any], key: str) -> str:
+    return str(result[key] or "none") if key in result else "not recorded"
 
 
 def _model_place(root: Path) -> dict[str, str]:

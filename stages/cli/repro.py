@@ -1,6 +1,6 @@
-"""`tldr repro [STAGE]`: `dvc repro`, or `dvc exp run` with -S, after checks that give a sentence where DVC would not.
+"""`tldr repro [STAGE]`: `dvc repro`, or `dvc exp run` where values change, after checks that give a sentence.
 
-Reads params.yaml, dvc.yaml and .dvc; writes what the stages write; removes partial work of the stages that are done.
+Reads params.yaml, profiles/, dvc.yaml and .dvc; writes what the stages write; removes partial work of the stages that are done.
 """
 
 from __future__ import annotations
@@ -14,22 +14,29 @@ from stages._params import check_params, read_yaml
 from stages.cli._dvc import check_lock, check_repository, run_dvc
 from stages.cli._overrides import apply_overrides
 from stages.cli._project import check_stage, project_root, work_name
+from stages.cli.profile import complete_name, overlay_pairs
 
 
 @click.command("repro")
 @click.argument("stage", required=False)
+@click.option("--profile", metavar="NAME", shell_complete=complete_name, help="Set the values of profiles/NAME.yaml.")
 @click.option("-S", "--set-param", "pairs", multiple=True, metavar="KEY=VALUE", help="Change a key of params.yaml.")
 @click.option("--dry-run", is_flag=True, help="Print what would run.")
 @click.option("--force", is_flag=True, help="Run also what is up to date.")
 @click.pass_context
-def command(ctx: click.Context, stage: str | None, pairs: tuple[str, ...], dry_run: bool, force: bool) -> None:
+def command(
+    ctx: click.Context, stage: str | None, profile: str | None, pairs: tuple[str, ...], dry_run: bool, force: bool
+) -> None:
     """Run the stages that are not up to date (up to STAGE if given), then print the report.
 
-    Without -S this is `dvc repro`; with -S it is `dvc exp run -S ...`, which leaves the changed values in params.yaml.
+    This is `dvc repro`; where -S or the profile changes a value it is `dvc exp run -S ...`, which leaves the changed
+    values in params.yaml. -S wins over the profile.
     """
     if stage is not None:
         check_stage(stage, groups=True)
     root = project_root()
+    if profile is not None:
+        pairs = (*overlay_pairs(root, profile), *pairs)
     arguments = dvc_arguments(root, pairs, stage, dry_run=dry_run, force=force)
     check_repository(root, experiment=bool(pairs))
     check_lock(root)

@@ -1,4 +1,6 @@
-"""`tldr run STAGE`: one stage of dvc.yaml in this process (dvc.yaml calls `python -m stages run STAGE`).
+"""`tldr run STAGE`: one stage of dvc.yaml, in this process or in a container as container.engine says.
+
+dvc.yaml calls `python -m stages run STAGE`, and a container does so again inside.
 
 Reads params.yaml and what the stage reads; writes what the stage writes and .tldr/last_exit.json.
 """
@@ -8,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import os
+import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,9 +18,10 @@ from types import FrameType
 
 import click
 
-from stages._errors import Interrupted, UserError
+from stages._errors import ContainerExit, Interrupted, UserError
 from stages._params import Params, load_params
-from stages.cli._project import STAGES, StageRecord, check_stage, project_root
+from stages._provenance import current_image
+from stages.cli._project import INSIDE, STAGES, StageRecord, check_stage, inside_folder, project_root, read_record
 
 # Set before the libraries are imported. Without HF_HUB_OFFLINE a local model folder still waits for the network.
 ENVIRONMENT = {
@@ -28,12 +32,17 @@ ENVIRONMENT = {
     "VLLM_NO_USAGE_STATS": "1",
     "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
 }
+KILLED = 137
+KILLED_ADVICE = (
+    "A process in the container was killed (exit code 137), most likely for memory; raise container.memory_gb, or lower "
+    "engine.batch_size or train.micro_batch_size, and run again: finished answers and steps are kept."
+)
 
 
 @click.command("run")
 @click.argument("stage")
 def command(stage: str) -> None:
-    """Run one stage in this process, as dvc.yaml does.
+    """Run one stage as dvc.yaml does: here, or in its container.
 
     STAGE is sample, label-by-length, ratio-schedule, train, evaluate@base or evaluate@candidate. Its outputs are not
     recorded in dvc.lock: use `tldr repro STAGE` for that.
@@ -41,14 +50,35 @@ def command(stage: str) -> None:
     check_stage(stage, groups=False)
     root = project_root()
     with StageRecord(root, stage), stopped_by_sigterm(), contextlib.chdir(root):
-        run_stage(root, stage, load_params(root))
+        params = load_params(root)
+        if check_place(root, params):
+            run_in_container(root, stage, params)
+        else:
+            run_stage(root, stage, params)
+
+
+def run_in_container(root: Path, stage: str, params: Params) -> None:
+    """ContainerExit with the exit code of the stage, unless it is 0."""
+    from containers.run import run_stage as run_contained
+
+    record = inside_folder(root, stage) / "last_exit.json"
+    record.unlink(missing_ok=True)
+    code = run_contained(root, params, stage)
+    message = read_record(record).get("message", "")
+    shutil.rmtree(record.parent, ignore_errors=True)
+    if code == KILLED:  # whoever was killed could not say so
+        message = KILLED_ADVICE
+        click.echo(f"Error: {message}", err=True)
+    if code != 0:
+        raise ContainerExit(code, message or f"The container ended with exit code {code}.")
 
 
 def run_stage(root: Path, stage: str, params: Params) -> None:
     """Import the stage's module and call its main; errors pass through."""
     os.environ.update(ENVIRONMENT)
-    check_container(params)
-    click.echo(f"{stage}: container engine {params.container.engine}, device {params.container.device}", err=True)
+    check_gpu(stage, params)
+    if INSIDE not in os.environ:
+        click.echo(f"{stage}: container engine {params.container.engine}, device {params.container.device}", err=True)
     main = importlib.import_module(STAGES[stage]).main
     _, _, item = stage.partition("@")
     if item:
@@ -57,13 +87,31 @@ def run_stage(root: Path, stage: str, params: Params) -> None:
         main(root, params)
 
 
-def check_container(params: Params) -> None:
-    """UserError if the stage cannot run where container.engine and container.device say."""
-    if params.container.engine != "host":
+def check_place(root: Path, params: Params) -> bool:
+    """Whether the stage has to be started in a container; UserError if this is not where params.yaml says it runs."""
+    engine, image, inside = params.container.engine, current_image(), os.environ.get(INSIDE)
+    if inside is None:
+        if engine != "host" and image is not None:
+            raise UserError(
+                f"This process is inside the image {image['name']} already; set container.engine to host, or run "
+                f"outside it for {engine}."
+            )
+        return engine != "host"
+    from containers.images import image_record, read_images
+
+    if image is None or inside != engine:
+        raise UserError(f"{INSIDE} is set, but this is no container that tldr started for {engine}; unset it.")
+    if image_record(read_images(root)[image["name"]]) != image:
         raise UserError(
-            f"container.engine = {params.container.engine!r} cannot be used yet; set it to host in params.yaml."
+            f"The image {image['name']} that this process runs in is not the locked one; run "
+            f"`tldr images build {image['name']}`."
         )
-    if params.container.device == "cuda":
+    return False
+
+
+def check_gpu(stage: str, params: Params) -> None:
+    """UserError if the stage generates or trains on a GPU (all but label-by-length do) and there is none."""
+    if params.container.device == "cuda" and stage != "label-by-length":
         import torch
 
         if not torch.cuda.is_available():

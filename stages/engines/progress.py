@@ -15,7 +15,14 @@ def track(responses: Iterable[Response], total: int, title: str) -> Iterator[Res
     """Pass `responses` on while showing how far they are; `total` is the number of answers to come."""
     if total == 0:
         return iter(responses)
-    return _bar(responses, total, title) if sys.stderr.isatty() else _lines(responses, total, title)
+    return _bar(responses, total, title) if _on_terminal() else _lines(responses, total, title)
+
+
+def _on_terminal() -> bool:
+    """Also in a container whose output goes to a terminal: its launcher sets TTY_COMPATIBLE, which rich reads."""
+    from rich.console import Console
+
+    return Console(stderr=True).is_terminal
 
 
 def _bar(responses: Iterable[Response], total: int, title: str) -> Iterator[Response]:

@@ -26,13 +26,38 @@ DOCUMENT = read_yaml(Path(__file__).parents[2] / "params.yaml")
         ('model.path="a=b"', "params.yaml:model.path='a=b'"),
         ("evaluate.tasks=[tiny]", "params.yaml:evaluate.tasks=[tiny]"),
         ("ratio.short_bound.path=null", "params.yaml:ratio.short_bound.path=null"),
+        (
+            f"fetch.model={{repo: a/b, revision: {'a' * 40}}}",
+            f"params.yaml:fetch.model={{repo:a/b,revision:{'a' * 40}}}",
+        ),
+        ("fetch.data=null", "params.yaml:fetch.data=null"),
     ],
 )
 def test_values_keep_their_type(pair: str, expected: str) -> None:
     assert apply_overrides(DOCUMENT, [pair]) == [expected]
 
 
-VALUES = [True, False, None, 3, -2, 2e-05, 0.5, "a", "a b", "it's", "null", "1", "", "a,b", "x\\y", "x\\", "\\'"]
+NESTED = {"repo": "a/b-c.d", "revision": "12e4", "sha256": None, "more": {"list": [1, {"a": "it's"}], "empty": {}}}
+VALUES = [
+    NESTED,
+    True,
+    False,
+    None,
+    3,
+    -2,
+    2e-05,
+    0.5,
+    "a",
+    "a b",
+    "it's",
+    "null",
+    "1",
+    "",
+    "a,b",
+    "x\\y",
+    "x\\",
+    "\\'",
+]
 
 
 @pytest.mark.parametrize("value", VALUES)
@@ -47,6 +72,17 @@ def test_several_values_are_checked_together() -> None:
     assert len(apply_overrides(DOCUMENT, pairs)) == 2
     with pytest.raises(UserError, match="max_steps 20 must be a multiple of update_every 16"):
         apply_overrides(DOCUMENT, pairs[:1])
+
+
+def test_a_block_is_set_whole_and_its_keys_after_it() -> None:
+    repo = f"{{repo: a/b, revision: {'a' * 40}}}"
+    assert len(apply_overrides(DOCUMENT, [f"fetch.model={repo}", "fetch.model.repo=c/d", "fetch.model=null"])) == 3
+    for pair, part in (
+        ("fetch.model={repo: a/b}", "key fetch.model.revision is missing"),
+        ("engine=null", "engine = None"),
+    ):
+        with pytest.raises(UserError, match=part):
+            apply_overrides(DOCUMENT, [pair])
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from stages._errors import UserError
+from stages._params import read_yaml
 from stages.cli._dvc import check_lock, check_repository, stage_exit_code
 from stages.cli.repro import dvc_arguments, finish
 
@@ -51,6 +52,7 @@ def test_arguments_of_dvc(
         (["-S", "ratio.inti=0.5"], "did you mean ratio.init?"),
         (["-S", "ratio.init=2"], "ratio.init = 2"),
         (["-S", "train.lr=fast"], "train.lr = 'fast'"),
+        (["--profile", "nosuch"], "There is no profile 'nosuch'; the profiles are none."),
         ([], "run `git init && dvc init` there"),
     ],
 )
@@ -205,6 +207,43 @@ def test_an_experiment_takes_its_values(repository: Path, tldr: Tldr) -> None:
     assert tldr("repro", "sample", "-S", "ratio.init=0.75").returncode == 2
     assert tldr("repro", "sample", "--dry-run", "-S", "ratio.init=0.5").returncode == 0
     assert not list(repository.rglob("*.tmp"))
+
+
+TOY_PROFILE = f"""# A toy.
+profile: toy
+ratio: {{init: 0.25, short_bound: {{source: model, path: models/short}}}}
+evaluate: {{tasks: [a, b]}}
+fetch:
+  model: {{repo: org/toy-model, revision: {"12e4" * 10}}}
+  data:
+  - {{repo: o/d, revision: {"a" * 40}, file: x y.jsonl, sha256: null, path: data/x.jsonl}}
+"""
+
+
+@pytest.mark.dvc
+def test_a_profile_is_an_experiment_until_its_values_are_there(repository: Path, tldr: Tldr) -> None:
+    (repository / "profiles").mkdir()
+    (repository / "profiles" / "toy.yaml").write_text(TOY_PROFILE)
+    (repository / "profiles" / "base.yaml").write_text("profile: base\nfetch: {model: null, data: null}\n")
+    wanted = read_yaml(repository / "params.yaml")
+    overlay = read_yaml(repository / "profiles" / "toy.yaml")
+    (repository / "params.yaml").write_text(
+        (repository / "params.yaml").read_text().replace("profile: tiny", "profile: base")
+    )
+    answer = tldr("repro", "sample", "--profile", "toy", "-S", "ratio.init=0.75", "-S", "fetch.model.repo=org/other")
+    assert answer.returncode == 0, answer.stderr
+    assert 'params.yaml now holds profile="toy", ratio.init=0.25' in answer.stderr
+    wanted["profile"], wanted["evaluate"]["tasks"] = "toy", ["a", "b"]
+    wanted["ratio"] |= {"init": 0.75, "short_bound": wanted["ratio"]["short_bound"] | overlay["ratio"]["short_bound"]}
+    wanted["fetch"] |= {"model": {"repo": "org/other", "revision": "12e4" * 10}, "data": overlay["fetch"]["data"]}
+    assert read_yaml(repository / "params.yaml") == wanted
+    assert (repository / "artifacts" / "sample.txt").read_text() == "sample 1 0.75 1"
+    assert tldr("repro", "sample", "--profile", "toy").returncode == 0
+    plain = tldr("repro", "sample", "--profile", "toy")
+    assert (plain.returncode, "now holds" in plain.stderr, "exp" in plain.stdout) == (0, False, False)
+    assert tldr("repro", "sample", "--profile", "base").returncode == 0
+    document = read_yaml(repository / "params.yaml")
+    assert (document["profile"], document["fetch"]) == ("base", {"model": None, "short_model": None, "data": None})
 
 
 @pytest.mark.dvc

@@ -1,0 +1,64 @@
+"""The first process in a container under tini: runs the stage, and ends it when the launcher is gone.
+
+The launcher holds the other end of standard input: end of file means that it has died, whatever killed it. Signals go on
+to the stage; the exit code is the stage's, 128 + n if signal n ended it, and 137 if the memory limit killed any of its
+processes. Run: `tini -- python3 -m containers.inside COMMAND...`. Standard library only.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from types import FrameType
+
+GRACE_SECONDS = 10.0  # for the stage to save and end after the launcher has died
+KILLED = 128 + signal.SIGKILL
+COUNTERS = (  # of cgroup v2 and v1: lines "oom_kill N"
+    Path("/sys/fs/cgroup/memory.events"),
+    Path("/sys/fs/cgroup/memory/memory.oom_control"),
+)
+
+
+def main(command: list[str]) -> int:
+    before = num_oom_kills()
+    child = subprocess.Popen(command, stdin=subprocess.DEVNULL)
+
+    def forward(number: int, frame: FrameType | None) -> None:
+        child.send_signal(number)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, forward)
+    threading.Thread(target=end_without_launcher, args=(child,), daemon=True).start()
+    code = child.wait()
+    if code != 0 and num_oom_kills() > before:
+        return KILLED  # also where the kernel chose a worker, and the stage itself ended with another code
+    return code if code >= 0 else 128 - code
+
+
+def end_without_launcher(child: subprocess.Popen[bytes]) -> None:
+    while os.read(sys.stdin.fileno(), 4096):
+        pass
+    child.terminate()
+    try:
+        child.wait(GRACE_SECONDS)
+    except subprocess.TimeoutExpired:
+        child.kill()
+
+
+def num_oom_kills() -> int:
+    """Processes of this container that the kernel has killed for memory; 0 where that is not counted."""
+    for path in COUNTERS:
+        try:
+            lines = path.read_text(encoding="ascii").splitlines()
+        except OSError:
+            continue
+        return sum(int(line.split()[1]) for line in lines if line.startswith("oom_kill "))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

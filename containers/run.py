@@ -1,0 +1,56 @@
+"""Runs a stage, or `tldr fetch`, in its container: docker, podman or apptainer behind two functions.
+
+The engine `host` is not here: then the stage runs in the process that was asked, see stages/cli/run.py. Reads dvc.yaml,
+params.yaml and containers/images.yaml; writes .tldr/inside/<stage>/, where the process inside says how it ended.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import click
+
+from containers import command_engines, docker_engine
+from containers.images import check_inputs, read_images
+from containers.sandbox import Sandbox, fetch_sandbox, scratch_folders, stage_sandbox
+from containers.stage_files import stage_files
+from stages._params import Params
+
+
+def run_stage(root: Path, params: Params, stage: str) -> int:
+    """Exit code of `stage` of the checkout `root`, run in the image that dvc.yaml names for it."""
+    files = stage_files(root, stage)
+    image = read_images(root)[files.image]
+    check_inputs(root, image)
+    sandbox = stage_sandbox(root, params, stage, files, image)
+    container = params.container
+    click.echo(
+        f"{stage}: container engine {container.engine}, device {container.device}, image {image.reference}", err=True
+    )
+    code = run(sandbox, root, container.engine, scratch_folders(root, stage)[1])
+    return code
+
+
+def run_fetch(root: Path, params: Params, arguments: list[str], token_file: Path | None) -> int:
+    """Exit code of `tldr fetch ARGUMENTS` in the cpu image, with a network; the token is a read-only file in it."""
+    image = read_images(root)["cpu"]
+    check_inputs(root, image)
+    sandbox = fetch_sandbox(root, params, arguments, token_file, image)
+    return run(sandbox, root, params.container.engine, scratch_folders(root, "fetch")[1])
+
+
+def run(sandbox: Sandbox, root: Path, engine: str, scratch: Path) -> int:
+    """Exit code of `sandbox` under `engine`; UserError before anything starts if it cannot run here."""
+    if engine == "docker":
+        docker_engine.check(sandbox)
+        return docker_engine.run(sandbox)
+    if engine == "podman":
+        command_engines.check_podman(sandbox)
+        argv = command_engines.podman_argv(
+            sandbox, rootless=os.getuid() != 0, ulimits=command_engines.caller_ulimits(sandbox.limits.pids)
+        )
+        return command_engines.run(argv)
+    sif = command_engines.sif_path(root, sandbox.image)
+    command_engines.check_apptainer(sandbox, sif)
+    return command_engines.run(command_engines.apptainer_argv(sandbox, sif, scratch))
