@@ -115,7 +115,7 @@ def create_arguments(sandbox: Sandbox, info: dict[str, Any]) -> tuple[dict[str, 
         "pids_limit": sandbox.limits.pids,
         "mem_limit": sandbox.limits.memory,
         "memswap_limit": sandbox.limits.memory,
-        "group_add": [str(group) for group in sandbox.groups],
+        "group_add": [] if rootless else [str(group) for group in sandbox.groups],  # none of them is mapped
         "log_config": LogConfig(type="none"),
         "auto_remove": True,
     }

@@ -6,13 +6,18 @@ params.yaml and containers/images.yaml; writes .tldr/inside/<stage>/, where the 
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import click
 
 from containers import command_engines, docker_engine
 from containers.images import check_inputs, read_images
+from containers.inside import LOCK
 from containers.sandbox import Sandbox, fetch_sandbox, scratch_folders, stage_sandbox
 from containers.stage_files import stage_files
 from stages._params import Params
@@ -41,7 +46,27 @@ def run_fetch(root: Path, params: Params, arguments: list[str], token_file: Path
 
 
 def run(sandbox: Sandbox, root: Path, engine: str, scratch: Path) -> int:
-    """Exit code of `sandbox` under `engine`; UserError before anything starts if it cannot run here."""
+    """Exit code of `sandbox` under `engine`; UserError before anything starts if it cannot run here.
+
+    `scratch` is mounted in it, and holds the file whose lock tells the watchdog inside that this process lives.
+    """
+    with launcher_lock(scratch / "launcher.lock") as variables:
+        return _run(replace(sandbox, environment={**sandbox.environment, **variables}), root, engine, scratch)
+
+
+@contextlib.contextmanager
+def launcher_lock(path: Path) -> Iterator[dict[str, str]]:
+    """Hold a lock on `path`; the variables that tell the watchdog of it, none where the disk knows no locks."""
+    with path.open("wb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            yield {}
+        else:
+            yield {LOCK: str(path)}
+
+
+def _run(sandbox: Sandbox, root: Path, engine: str, scratch: Path) -> int:
     if engine == "docker":
         docker_engine.check(sandbox)
         return docker_engine.run(sandbox)

@@ -119,12 +119,12 @@ def fetch_sandbox(root: Path, params: Params, arguments: list[str], token: Path 
 
 
 def verify_sandbox(root: Path, params: Params, image: Image, *, gpu: bool) -> Sandbox:
-    """The container of `tldr images verify`: no file of the machine but the code of the watchdog."""
+    """The container of `tldr images verify`: no file of the machine but the code of the watchdog and a scratch folder."""
     return Sandbox(
         image,
         ("python3", VERIFY, *(["--gpu"] if gpu else [])),
         root,
-        (Mount(root / "containers"),),
+        (Mount(root / "containers"), Mount(scratch_folders(root, "verify")[1], writable=True)),
         environment(params.container.engine) | OFFLINE,
         (os.getuid(), os.getgid()),
         (),
@@ -160,7 +160,7 @@ def output_mounts(root: Path, outputs: tuple[Path, ...]) -> Iterator[Mount]:
 
 def _covered(folder: Path, outputs: frozenset[Path], parents: set[Path]) -> Iterator[Mount]:
     for path in sorted(folder.iterdir()):
-        if path in outputs or path.is_symlink():
+        if path in outputs or path.is_symlink() or path.suffix == ".tmp":  # a killed run's: its name may come again
             continue
         if path.is_dir() and any(path == parent or path in parent.parents for parent in parents):
             yield from _covered(path, outputs, parents)

@@ -26,7 +26,7 @@ def stage_files(root: Path, stage: str) -> StageFiles:
     from dvc.repo import Repo
 
     try:
-        loaded = Repo(str(root)).stage.load_one("dvc.yaml", stage)
+        loaded = Repo(str(root)).stage.load_one(str(root / "dvc.yaml"), stage)
     except DvcException as error:
         reason = " ".join(str(error).split()).rstrip(".")
         raise UserError(f"DVC cannot read stage {stage} of dvc.yaml: {reason}; correct it there.") from None

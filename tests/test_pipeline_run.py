@@ -109,16 +109,10 @@ def digests(folder: Path) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory):
-    """A checkout in which `tldr repro` has run once, after `sample` had been killed in the middle."""
-    folder = checkout(tmp_path_factory.mktemp("project"))
-    killed(folder, "sample", "system1.jsonl", 10)
-    (log,) = (folder / ".tldr" / "work" / "sample").glob("*/system1.jsonl")
-    before = log.read_text()[: log.read_text().rfind("\n") + 1]
-    tldr(folder, "run", "sample")
-    assert log.read_text().startswith(before), "answers that were finished before the kill were drawn again"
-    done = tldr(folder, "repro")
-    (folder / "repro.txt").write_text(done.stdout)
+def project(host_run, tmp_path_factory):
+    """A copy of `host_run` of one's own."""
+    folder = tmp_path_factory.mktemp("project") / "checkout"
+    shutil.copytree(host_run, folder, symlinks=True)
     return folder
 
 

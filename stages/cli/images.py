@@ -118,7 +118,7 @@ def pull_command(names: tuple[str, ...], engine: str | None) -> None:
 def verify_command(ctx: click.Context, names: tuple[str, ...], engine: str | None, gpu: bool) -> None:
     """Run each image's own checks inside it, as locked down as a stage; exit code 1 if one fails."""
     from containers.run import run
-    from containers.sandbox import verify_sandbox
+    from containers.sandbox import scratch_folders, verify_sandbox
 
     root = project_root()
     params = load_params(root)
@@ -126,7 +126,7 @@ def verify_command(ctx: click.Context, names: tuple[str, ...], engine: str | Non
     for image in chosen(root, names or here()):
         click.echo(f"{image.reference}:", err=True)
         sandbox = verify_sandbox(root, params, image, gpu=gpu)
-        codes.append(run(sandbox, root, engine or default_engine(root), root / ".tldr"))
+        codes.append(run(sandbox, root, engine or default_engine(root), scratch_folders(root, "verify")[1]))
     ctx.exit(int(any(codes)))
 
 

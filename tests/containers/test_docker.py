@@ -225,6 +225,8 @@ def test_a_process_inside_can_do_what_a_stage_needs_and_no_more(toy: Path, monke
     with socket.create_server(("127.0.0.1", 0)) as server:
         behave(toy, ATTACK.replace("PORT", str(server.getsockname()[1])))
         report = json.loads(run_tldr(toy, "run", "sample").stdout)
+    report.pop("write beside the checkout")  # done, if the checkout lies in /tmp: into the container's own
+    assert not (toy.parent / "beside.txt").exists()
     read_only, refused = "OSError 30", "PermissionError"
     assert report == {
         "write an output": "done",
@@ -232,7 +234,6 @@ def test_a_process_inside_can_do_what_a_stage_needs_and_no_more(toy: Path, monke
         "remove an input": "OSError 16",
         "write the parameters": read_only,
         "write the code": read_only,
-        "write beside the checkout": read_only,
         "write the image": read_only,
         "write the packages": read_only,
         "run from /tmp": "done",

@@ -88,7 +88,7 @@ def test_run_in_repeats_each_image_and_says_host_on_the_host(checkout: Path) -> 
     document = read_yaml(checkout / LOCK)
     assert set(document["images"]) == set(NAMES)
     assert all(set(image) == {"reference", "base", "inputs"} for image in document["images"].values())
-    wanted: dict[str, Any] = {engine: document["images"] for engine in ENGINES}
+    wanted: dict[str, Any] = dict.fromkeys(ENGINES, document["images"])
     assert document["run_in"] == wanted | {"host": {"cpu": "host", "cuda": "host"}}
 
 
@@ -319,7 +319,7 @@ def test_pull_of_an_image_with_other_inputs_gives_it_no_name(checkout: Path, mon
     write_images(checkout, make_images(checkout, {}, {"cpu": PUSHED}))
     answer = tldr("images", "pull", "cpu")
     assert answer.exit_code == 2
-    assert answer.stderr.startswith(f"Error: {PUSHED} was built from other inputs (sha256:1) than containers/images.yaml")
+    assert answer.stderr.startswith(f"Error: {PUSHED} was built from other inputs (sha256:1) than ")
     assert [line.split()[0] for line in (checkout / "calls").read_text().splitlines()] == ["pull", "image"]
 
 
