@@ -19,7 +19,7 @@ COMMANDS = {
     "tiny": ("stages.cli.tiny", "Rebuild the shipped small reasoner, or print its oracle frontier."),
     "fetch": ("stages.cli.fetch", "Download what params.yaml pins from the Hugging Face hub."),
     "profile": ("stages.cli.profile", "Show the profiles: overlays over params.yaml."),
-    "images": ("stages.cli.images", "Lock, build, pull and verify the container images of the stages."),
+    "images": ("stages.cli.images", "Lock, build, pull and verify the container images that the stages run in."),
     "doctor": ("stages.cli.doctor", "Check versions, repository, parameters, model, data and disk."),
 }
 

@@ -1,10 +1,32 @@
-"""The one run of the pipeline on the host that several tests compare with."""
+"""The one run of the pipeline on the host that several tests compare with, and the seconds of each kind of test."""
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import pytest
+
+BLOCKS = ("containers", "pipeline", "model", "dvc")  # markers; a test counts in the first that it has, else as unit
+SECONDS = pytest.StashKey[Counter[str]]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[SECONDS] = Counter()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]):
+    """Fixtures count where they are set up."""
+    block = next((name for name in BLOCKS if item.get_closest_marker(name)), "unit")
+    item.config.stash[SECONDS][block] += call.duration
+    return (yield)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    terminalreporter.section("seconds")
+    for block, seconds in config.stash[SECONDS].most_common():
+        terminalreporter.write_line(f"{block:12}{seconds:6.0f}")
 
 
 @pytest.fixture(scope="session")

@@ -139,6 +139,8 @@ def test_the_metrics_are_flat_numbers_and_name_the_checkpoint(root: Path) -> Non
     run_both(root, make_params())
     metrics = json.loads((root / "results" / "metrics.json").read_text())
     assert (metrics["selected_step"], metrics["selection_fallback"]) == (32, 1)
+    place = {name: metrics.pop(name) for name in ("container_engine", "container_device", "container_image")}
+    assert place == {"container_engine": "host", "container_device": "cpu", "container_image": None}
     assert all(value is None or isinstance(value, (int, float)) for value in metrics.values())
     assert "other" not in metrics
 

@@ -50,7 +50,7 @@ def command(ctx: click.Context, as_json: bool, is_cleaning: bool) -> None:
 
 def run_checks(root: Path) -> Iterator[Check]:
     yield check_python()
-    yield from check_packages(root)
+    yield check_packages(root)
     yield check_git()
     yield check_dvc(root)
     yield check_running(root)
@@ -63,6 +63,7 @@ def run_checks(root: Path) -> Iterator[Check]:
     yield Check("params.yaml", "PASS", f"valid, profile {params.profile}")
     yield from check_inputs(root, params)
     if params.container.engine == "host":  # else the packages of the image count
+        yield check_packages(root, EXTRA)
         yield check_device(params)
     from containers.checkup import check_containers
 
@@ -83,18 +84,18 @@ def check_python() -> Check:
     return Check("python", "WARN", f"{version} is not tested; use 3.11 or 3.12.")
 
 
-def check_packages(root: Path) -> Iterator[Check]:
-    """Installed versions against the pins of pyproject.toml, for the base and for the stages."""
+def check_packages(root: Path, extra: str | None = None) -> Check:
+    """Installed versions against the pins of pyproject.toml: of the project itself, or of one of its extras."""
     import tomllib
 
     try:
         project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     except (OSError, ValueError, KeyError) as error:
-        yield Check("packages", "FAIL", f"pyproject.toml cannot be read ({error}); restore it with git.")
-        return
-    yield _compare("packages", project.get("dependencies", []), "pip install -e .")
-    extras = project.get("optional-dependencies", {})
-    yield _compare("stage packages", extras.get(EXTRA, []), f"pip install -e '.[{EXTRA}]'")
+        return Check("packages", "FAIL", f"pyproject.toml cannot be read ({error}); restore it with git.")
+    if extra is None:
+        return _compare("packages", project.get("dependencies", []), "pip install -e .")
+    pins = project.get("optional-dependencies", {}).get(extra, [])
+    return _compare(f"{extra} packages", pins, f"pip install -e '.[{extra}]'")
 
 
 def _compare(name: str, pins: list[str], install: str) -> Check:

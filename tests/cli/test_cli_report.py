@@ -30,8 +30,10 @@ def write_results(root: Path, *, short_tokens: int = 40) -> None:
             for sample in range(2)
         ]
         (folder / f"{name}.csv").write_text(HEADER + "".join(rows))
-    train = {"selected_step": 32, "selection_fallback": 0, "container_engine": "host", "container_device": "cpu"}
-    (root / "results" / "train.json").write_text(json.dumps(train))
+    place = {"container_engine": "host", "container_device": "cpu", "container_image": None}
+    train = {"selected_step": 32, "selection_fallback": 0} | place
+    for name, result in (("train", train), ("base", place), ("metrics", place)):
+        (root / "results" / f"{name}.json").write_text(json.dumps(result))
 
 
 @pytest.fixture
@@ -70,7 +72,7 @@ def test_the_json_object_has_the_promised_keys(results: Path, here: Tldr) -> Non
     assert {"macro", "ci"} <= report["token_reduction"].keys()
     assert report["accuracy_difference"]["value"] == 0
     assert report["verdict"] == "PASS"
-    assert report["container"] == {"engine": "host", "device": "cpu"}
+    assert report["container"] == {"engine": "host", "device": "cpu", "image": "none"}
     assert report["model"]["selection_fallback"] == 0
 
 
@@ -94,7 +96,7 @@ def test_the_table_says_where_the_model_lies(results: Path, here: Tldr) -> None:
     answer = here("report", COLUMNS="80", NO_COLOR="1")
     assert answer.returncode == 0, answer.stderr
     assert "vllm serve artifacts/model" in answer.stdout
-    assert "Profile tiny, container engine host, device cpu." in answer.stdout
+    assert "Profile tiny, container engine host, device cpu, image none." in answer.stdout
     assert "\x1b" not in answer.stdout
     assert max(map(len, answer.stdout.splitlines())) <= 80
 

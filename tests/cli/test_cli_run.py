@@ -109,7 +109,7 @@ def test_a_near_name_is_suggested(checkout: Path, tldr: Tldr) -> None:
         ("eta: 4.0", "eta: .nan", "ratio.eta = nan"),
         ("eta: 4.0", "etta: 4.0", "unknown key ratio.etta"),
         ("controller: robust", "controller: fast", "ratio.controller = 'fast'"),
-        ("engine: host", "engine: docker", "container.engine = 'docker' cannot be used yet"),
+        ("engine: host", "engine: dokcer", "container.engine = 'dokcer'"),
         ("seed: 1  ", "seed: [1  ", "params.yaml is not valid YAML"),
     ],
 )

@@ -237,7 +237,7 @@ def test_fragments_become_whole_lines(
     assert stream.pieces == pieces
 
 
-def test_what_is_left_at_the_end_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_left_at_the_end_is_written() -> None:
     stream = Stream()
     writer = LineWriter(stream, terminal=False)
     writer.write(b"done\nno end")
