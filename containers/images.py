@@ -23,7 +23,7 @@ LOCK = Path("containers/images.yaml")
 ENGINES = ("docker", "podman", "apptainer")
 NAMES = ("cpu", "cuda")  # also the values of container.device: an image serves the device that it is named after
 SHARED_INPUTS = ("image_checks.py",)  # files of containers/ that every image holds
-IGNORED = {"__pycache__", ".mypy_cache"}
+OWN_INPUTS = ("Dockerfile", "*.lock", "*.txt", "verify.py")  # in the folder of an image; anything else is not copied
 BASE_LINE = re.compile(r"^ARG BASE_IMAGE=(\S+)$", re.MULTILINE)
 DIGEST = re.compile(r"(?:\S+@)?sha256:[0-9a-f]{64}")
 HEADER = """\
@@ -58,7 +58,7 @@ def read_images(root: Path) -> dict[str, Image]:
 def input_files(root: Path, name: str) -> list[Path]:
     """The files of containers/ that the build of an image reads, sorted; the base image and the wheels come on top."""
     folder = root / "containers"
-    own = [path for path in (folder / name).rglob("*") if path.is_file() and not IGNORED & set(path.parts)]
+    own = [path for pattern in OWN_INPUTS for path in (folder / name).glob(pattern)]
     return sorted([*own, *(folder / shared for shared in SHARED_INPUTS)])
 
 

@@ -44,7 +44,8 @@ except click.exceptions.Exit as end:
 
 
 class Daemon:
-    """`dockerd` with its data, sockets and process file in one folder."""
+    """`dockerd` with its data, sockets and process file in one folder, and a network of its own: it takes the bridge of
+    the other daemon down."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -55,7 +56,9 @@ class Daemon:
         options = [f"--data-root={self._folder / 'data'}", f"--exec-root={self._folder / 'x'}", f"--host={self.host}"]
         options += [f"--pidfile={self._folder / 'pid'}", "--bridge=none", "--iptables=false", "--storage-driver=vfs"]
         log = (self._folder / "log").open("ab")
-        self.process = subprocess.Popen(["dockerd", *options], stdout=log, stderr=log, start_new_session=True)
+        self.process = subprocess.Popen(
+            ["unshare", "--net", "dockerd", *options], stdout=log, stderr=log, start_new_session=True
+        )
         wait_until(lambda: self.docker("info").returncode == 0 or self.process.poll() is not None, "dockerd")
         assert self.process.poll() is None, (self._folder / "log").read_text()[-2000:]
 

@@ -256,6 +256,22 @@ def test_a_process_inside_can_do_what_a_stage_needs_and_no_more(toy: Path, monke
     assert (toy / "artifacts" / "input.txt").read_text() == "read me only"
 
 
+def test_an_input_that_is_a_link_out_of_the_checkout_is_there_and_read_only(toy: Path, tmp_path: Path) -> None:
+    """As with a DVC cache of linked files, or a model folder on another disk."""
+    outside = tmp_path / "elsewhere" / "input.txt"
+    outside.parent.mkdir()
+    outside.write_text("from outside")
+    (toy / "artifacts" / "input.txt").unlink()
+    (toy / "artifacts" / "input.txt").symlink_to(outside)
+    behave(
+        toy,
+        "path = root / 'artifacts' / 'input.txt'\nprint(path.read_text())\n"
+        "try: path.write_text('x')\nexcept OSError as error: print(error.errno)",
+    )
+    assert run_tldr(toy, "run", "sample").stdout == "from outside\n30\n"
+    assert outside.read_text() == "from outside"
+
+
 def test_the_other_images_and_a_gpu_are_asked_for_before_anything_is_created(toy: Path, docker_api: Any) -> None:
     text = (toy / "params.yaml").read_text()
     (toy / "params.yaml").write_text(text.replace("device: cpu ", "device: cuda ", 1))
@@ -300,3 +316,17 @@ def test_a_token_is_a_read_only_file_and_nowhere_else(toy: Path, docker_api: Any
         assert "hf_secret" not in json.dumps(docker_api.inspect_container(identity))
     finally:
         docker_api.remove_container(identity, force=True)
+
+
+def test_fetch_runs_in_a_container_with_a_network(toy: Path) -> None:
+    """Nothing answers at this port of the container's own loopback, so the sentence is the one of an unreachable hub."""
+    token = toy.parent / "token"
+    token.write_text("hf_secret")
+    token.chmod(0o600)
+    document = read_yaml(toy / "params.yaml")
+    document["fetch"]["model"] = {"repo": "toy/model", "revision": "0" * 40}
+    (toy / "params.yaml").write_text(json.dumps(document))
+    done = run_tldr(toy, "fetch", "--token-file", str(token), code=1, HF_ENDPOINT="http://127.0.0.1:9")
+    assert done.stderr.count("\n") == 1 and "run the same command again to go on" in done.stderr
+    assert not (toy / "models").exists()
+    assert all("hf_secret" not in path.read_text(errors="replace") for path in toy.rglob("*") if path.is_file())
