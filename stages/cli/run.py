@@ -78,7 +78,9 @@ def run_stage(root: Path, stage: str, params: Params) -> None:
     os.environ.update(ENVIRONMENT)
     check_gpu(stage, params)
     if INSIDE not in os.environ:
-        click.echo(f"{stage}: container engine {params.container.engine}, device {params.container.device}", err=True)
+        image = current_image()
+        where = f"container engine {params.container.engine}, device {params.container.device}"
+        click.echo(f"{stage}: {where}{'' if image is None else ', inside the image ' + image['name']}", err=True)
     main = importlib.import_module(STAGES[stage]).main
     _, _, item = stage.partition("@")
     if item:

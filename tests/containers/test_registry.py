@@ -65,7 +65,8 @@ def publish(api: Any, registry: str, inputs: str) -> str:
             entry.size = len(text)
             tar.addfile(entry, io.BytesIO(text.encode()))
     context.seek(0)
-    list(api.build(fileobj=context, custom_context=True, tag=f"{name}:t", labels={"io.tldr.inputs": inputs}))
+    labels = {"io.tldr.inputs": inputs}
+    list(api.build(fileobj=context, custom_context=True, tag=f"{name}:t", labels=labels, rm=True, forcerm=True))
     list(api.push(name, tag="t", stream=True))
     digest = str(api.inspect_image(f"{name}:t")["RepoDigests"][0])
     api.remove_image(f"{name}:t", force=True)
