@@ -22,6 +22,7 @@ from containers.images import Image
 from containers.sandbox import LABEL, Sandbox
 from containers.streams import LineWriter
 from stages._errors import StageFailed, UserError
+from stages._signals import handled
 
 TMPFS = "/tmp:rw,exec,nosuid,nodev,mode=1777"
 SIF_FOLDER = "TLDR_SIF_DIR"  # where the image files of apptainer lie; default: .tldr/images of the checkout
@@ -144,13 +145,9 @@ def run(argv: list[str]) -> int:
     def pass_on(number: int, frame: FrameType | None) -> None:
         child.send_signal(number)
 
-    former = {number: signal.signal(number, pass_on) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
+    with handled({signal.SIGINT: pass_on, signal.SIGTERM: pass_on}):
         _copy_output(child)
         code = child.wait()
-    finally:
-        for number, handler in former.items():
-            signal.signal(number, handler)
     return code if code >= 0 else 128 - code
 
 

@@ -20,6 +20,7 @@ from containers.images import Image
 from containers.sandbox import LABEL, Sandbox, is_stray
 from containers.streams import LineWriter
 from stages._errors import StageFailed, UserError
+from stages._signals import handled
 
 NO_DAEMON = (
     "No Docker daemon answers ({reason}); start it (`sudo systemctl start docker`), or set container.engine to another "
@@ -185,12 +186,8 @@ def _signals_passed_on(identity: str) -> Iterator[None]:
         seen.add(number)
         threading.Thread(target=_kill, args=(identity, which), daemon=True).start()
 
-    former = {number: signal.signal(number, pass_on) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
+    with handled({signal.SIGINT: pass_on, signal.SIGTERM: pass_on}):
         yield
-    finally:
-        for number, handler in former.items():
-            signal.signal(number, handler)
 
 
 def _kill(identity: str, which: str) -> None:

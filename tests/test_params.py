@@ -76,6 +76,15 @@ def test_an_unknown_profile_lists_the_known_ones(tmp_path):
         load_params(tmp_path)
 
 
+@pytest.mark.parametrize("path", sorted((ROOT / "profiles").glob("*.yaml")), ids=lambda path: path.stem)
+def test_a_profile_says_where_it_runs(path):
+    """Never by what params.yaml happens to hold; a GPU is used in the pinned image."""
+    overlay = read_yaml(path)
+    assert overlay["profile"] == path.stem
+    assert set(overlay["container"]) >= {"engine", "device"}
+    assert overlay["container"]["device"] == "cpu" or overlay["container"]["engine"] == "docker"
+
+
 def test_used_values_follow_dotted_keys():
     params = load_params(ROOT)
     assert used(params, ("seed", "data.verifier", "select")) == {

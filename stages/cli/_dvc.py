@@ -6,19 +6,18 @@ runs, the stage stops cleanly, and DVC returns. SIGTERM reaches this process onl
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
 import uuid
-from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from stages._errors import EXIT_CTRL_C, EXIT_INTERRUPTED, EXIT_STAGE_FAILED, UserError
+from stages._signals import handled
 from stages.cli._exits import INSTALL
 from stages.cli._project import RUN_ID, is_alive, read_state, running_stage
 
@@ -113,7 +112,7 @@ def run_dvc(root: Path, arguments: list[str]) -> int:
         elif child is not None:
             child.terminate()
 
-    with _handlers({signal.SIGINT: wait, signal.SIGTERM: terminate}):
+    with handled({signal.SIGINT: wait, signal.SIGTERM: terminate}):
         child = subprocess.Popen([*DVC, *arguments], cwd=root, env=dvc_environment(run))
         code = child.wait()
     if code == 0:
@@ -129,14 +128,3 @@ def stage_exit_code(dvc_code: int, last_exit: dict[str, Any], run: str) -> int:
     if dvc_code in (DVC_INTERRUPTED, -signal.SIGINT):
         return EXIT_CTRL_C
     return EXIT_INTERRUPTED if dvc_code == -signal.SIGTERM else EXIT_STAGE_FAILED
-
-
-@contextlib.contextmanager
-def _handlers(handlers: dict[signal.Signals, Any]) -> Iterator[None]:
-    """Python handlers are not inherited by the child, which ignored signals would be."""
-    former = {number: signal.signal(number, handler) for number, handler in handlers.items()}
-    try:
-        yield
-    finally:
-        for number, handler in former.items():
-            signal.signal(number, handler)

@@ -52,6 +52,11 @@ def describe(error: BaseException) -> tuple[int, str]:
         return EXIT_STAGE_FAILED, "The disk is full: free some space and run again, finished answers are kept."
     if isinstance(error, MemoryError):
         return EXIT_STAGE_FAILED, "Out of memory: lower engine.batch_size or train.micro_batch_size and run again."
+    if type(error).__name__ == "OutOfMemoryError":  # torch's, which is not imported for it
+        return EXIT_STAGE_FAILED, (
+            "Out of GPU memory: lower engine.batch_size, train.micro_batch_size or decode.max_tokens and run again; "
+            "finished answers and steps are kept."
+        )
     if isinstance(error, PermissionError) and error.filename:
         return EXIT_USAGE, f"No permission to use {error.filename}; change its owner or mode and run again."
     if isinstance(error, ModuleNotFoundError) and error.name and not error.name.startswith("stages"):

@@ -21,6 +21,7 @@ import click
 
 from stages._errors import EXIT_CTRL_C, EXIT_INTERRUPTED, UserError
 from stages._params import load_params
+from stages._signals import handled
 from stages.cli._dvc import check_lock
 from stages.cli._project import INSIDE, project_root
 
@@ -149,9 +150,5 @@ def stopped_at_once() -> Iterator[None]:
         os.write(2, b"\nError: Stopped; run the same command again to go on, finished files are kept.\n")
         os._exit(EXIT_CTRL_C if number == signal.SIGINT else EXIT_INTERRUPTED)
 
-    former = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
+    with handled({signal.SIGINT: stop, signal.SIGTERM: stop}):
         yield
-    finally:
-        for number, handler in former.items():
-            signal.signal(number, handler)

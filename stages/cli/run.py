@@ -21,6 +21,7 @@ import click
 from stages._errors import ContainerExit, Interrupted, UserError
 from stages._params import Params, load_params
 from stages._provenance import current_image
+from stages._signals import handled
 from stages.cli._project import INSIDE, STAGES, StageRecord, check_stage, inside_folder, project_root, read_record
 
 # Set before the libraries are imported. Without HF_HUB_OFFLINE a local model folder still waits for the network.
@@ -130,8 +131,5 @@ def stopped_by_sigterm() -> Iterator[None]:
             "Stopped by SIGTERM; run the same command again to go on, finished answers and steps are kept."
         )
 
-    former = signal.signal(signal.SIGTERM, stop)
-    try:
+    with handled({signal.SIGTERM: stop}):
         yield
-    finally:
-        signal.signal(signal.SIGTERM, former)

@@ -36,6 +36,9 @@ def main(root, params, which=None):
         if behaviour == "full":
             with open("/dev/full", "w") as stream:
                 stream.write("x")
+        if behaviour == "gpu":
+            import torch
+            raise torch.OutOfMemoryError("CUDA out of memory.")
         if behaviour == "exit":
             sys.exit(3)
         if behaviour == "kill":

@@ -40,6 +40,7 @@ def test_a_stage_runs_with_its_parameters_and_offline(checkout: Path, tldr: Tldr
         ("fail", 1, "Error: The toy found something wrong; look at it."),
         ("bug", 70, "Error: This is a bug in tldr (KeyError: 'toy')"),
         ("full", 1, "Error: The disk is full: free some space and run again"),
+        ("gpu", 1, "Error: Out of GPU memory: lower engine.batch_size"),
         ("exit", 3, ""),
     ],
 )

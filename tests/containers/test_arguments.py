@@ -24,14 +24,14 @@ from stages._errors import UserError
 
 BASE = f"example.org/base:1@sha256:{'5' * 64}"
 INPUTS = f"sha256:{'6' * 64}"
-ROOT = Path("/work/tldr")
+ROOT = Path("/home/toy/tldr")
 CPU = Sandbox(
     image=Image("cpu", "tldr-reweight-cpu:666666666666", BASE, INPUTS),
     command=("python3", "-m", "stages", "run", "label-by-length"),
     workdir=ROOT,
     mounts=(
         Mount(ROOT),
-        Mount(Path("/shared/data"), target=ROOT / "data"),
+        Mount(Path("/mnt/data"), target=ROOT / "data"),
         Mount(ROOT / "artifacts", writable=True),
     ),
     environment={"TLDR_CONTAINER": "podman", "HF_HUB_OFFLINE": "1"},
@@ -77,14 +77,14 @@ def test_podman_for_a_user() -> None:
         "--pids-limit=4096",
         "--ulimit=nofile=1024:1024",
         "--ulimit=nproc=16384:16384",
-        "--mount=type=bind,source=/work/tldr,destination=/work/tldr,readonly",
-        "--mount=type=bind,source=/shared/data,destination=/work/tldr/data,readonly",
-        "--mount=type=bind,source=/work/tldr/artifacts,destination=/work/tldr/artifacts",
+        "--mount=type=bind,source=/home/toy/tldr,destination=/home/toy/tldr,readonly",
+        "--mount=type=bind,source=/mnt/data,destination=/home/toy/tldr/data,readonly",
+        "--mount=type=bind,source=/home/toy/tldr/artifacts,destination=/home/toy/tldr/artifacts",
         "--env=TLDR_CONTAINER=podman",
         "--env=HF_HUB_OFFLINE=1",
         "--label=io.tldr.stage=label-by-length",
         "--label=io.tldr.launcher=7-99",
-        "--workdir=/work/tldr",
+        "--workdir=/home/toy/tldr",
         '--entrypoint=["tini", "--"]',
         "tldr-reweight-cpu:666666666666",
         "python3",
@@ -123,15 +123,15 @@ def test_podman_for_root_with_two_gpus_and_a_memory_limit() -> None:
         "--memory-swap=8589934592",
         "--ulimit=nofile=1024:1024",
         "--ulimit=nproc=16384:16384",
-        "--mount=type=bind,source=/work/tldr,destination=/work/tldr,readonly",
-        "--mount=type=bind,source=/shared/data,destination=/work/tldr/data,readonly",
-        "--mount=type=bind,source=/work/tldr/artifacts,destination=/work/tldr/artifacts",
+        "--mount=type=bind,source=/home/toy/tldr,destination=/home/toy/tldr,readonly",
+        "--mount=type=bind,source=/mnt/data,destination=/home/toy/tldr/data,readonly",
+        "--mount=type=bind,source=/home/toy/tldr/artifacts,destination=/home/toy/tldr/artifacts",
         "--env=TLDR_CONTAINER=podman",
         "--env=HF_HUB_OFFLINE=1",
         "--label=io.tldr.stage=train",
         "--device=nvidia.com/gpu=0",
         "--device=nvidia.com/gpu=GPU-5f",
-        "--workdir=/work/tldr",
+        "--workdir=/home/toy/tldr",
         '--entrypoint=["tini", "--"]',
         "tldr-reweight-cuda:666666666666",
         "python3",
@@ -168,7 +168,7 @@ def test_limits_of_podman_are_those_of_the_caller_or_lower() -> None:
 
 
 def test_apptainer_with_two_gpus() -> None:
-    assert apptainer_argv(CUDA, Path("/work/tldr/.tldr/images/tldr-reweight-cuda-666666666666.sif"), Path("/scratch")) == [
+    assert apptainer_argv(CUDA, Path("/home/toy/tldr/.tldr/images/tldr-reweight-cuda-666666666666.sif"), Path("/scratch")) == [
         "apptainer",
         "exec",
         "--containall",
@@ -179,14 +179,14 @@ def test_apptainer_with_two_gpus() -> None:
         "--network=none",
         "--nv",
         "--workdir=/scratch",
-        "--bind=/work/tldr:/work/tldr:ro",
-        "--bind=/shared/data:/work/tldr/data:ro",
-        "--bind=/work/tldr/artifacts:/work/tldr/artifacts:rw",
+        "--bind=/home/toy/tldr:/home/toy/tldr:ro",
+        "--bind=/mnt/data:/home/toy/tldr/data:ro",
+        "--bind=/home/toy/tldr/artifacts:/home/toy/tldr/artifacts:rw",
         "--env=TLDR_CONTAINER=podman",
         "--env=HF_HUB_OFFLINE=1",
         "--env=CUDA_VISIBLE_DEVICES=0,GPU-5f",
-        "--pwd=/work/tldr",
-        "/work/tldr/.tldr/images/tldr-reweight-cuda-666666666666.sif",
+        "--pwd=/home/toy/tldr",
+        "/home/toy/tldr/.tldr/images/tldr-reweight-cuda-666666666666.sif",
         "tini",
         "--",
         "python3",
@@ -220,12 +220,12 @@ def test_build_of_an_image() -> None:
     online = [
         "docker",
         "build",
-        "--file=/work/tldr/containers/cuda/Dockerfile",
+        "--file=/home/toy/tldr/containers/cuda/Dockerfile",
         "--tag=tldr-reweight-cuda:666666666666",
         f"--build-arg=BASE_IMAGE={BASE}",
         f"--build-arg=BASE_DIGEST=sha256:{'5' * 64}",
         f"--build-arg=INPUTS={INPUTS}",
-        "/work/tldr/containers",
+        "/home/toy/tldr/containers",
     ]
     assert build_argv(ROOT, CUDA.image, "docker", offline=False) == online
     offline = ["--network=none", "--build-arg=PIP_OPTIONS=--no-index"]
@@ -239,16 +239,16 @@ CONTAINER = {
     "command": ["python3", "-m", "containers.inside", "python3", "-m", "stages", "run", "train"],
     "user": "1234:100",
     "environment": {"TLDR_CONTAINER": "podman", "HF_HUB_OFFLINE": "1"},
-    "working_dir": "/work/tldr",
+    "working_dir": "/home/toy/tldr",
     "labels": {"io.tldr.stage": "train"},
     "stdin_open": True,
     "detach": False,
 }
 HOST: dict[str, Any] = {
     "mounts": [
-        {"Target": "/work/tldr", "Source": "/work/tldr", "Type": "bind", "ReadOnly": True},
-        {"Target": "/work/tldr/data", "Source": "/shared/data", "Type": "bind", "ReadOnly": True},
-        {"Target": "/work/tldr/artifacts", "Source": "/work/tldr/artifacts", "Type": "bind", "ReadOnly": False},
+        {"Target": "/home/toy/tldr", "Source": "/home/toy/tldr", "Type": "bind", "ReadOnly": True},
+        {"Target": "/home/toy/tldr/data", "Source": "/mnt/data", "Type": "bind", "ReadOnly": True},
+        {"Target": "/home/toy/tldr/artifacts", "Source": "/home/toy/tldr/artifacts", "Type": "bind", "ReadOnly": False},
     ],
     "tmpfs": {"/tmp": "rw,exec,nosuid,nodev,mode=1777"},
     "read_only": True,
