@@ -95,10 +95,9 @@ def sif_path(root: Path, image: Image) -> Path:
     return folder / f"{image.reference.replace(':', '-')}.sif"
 
 
-def check_podman(sandbox: Sandbox) -> None:
+def check_podman(image: Image, *, gpu: bool) -> None:
     """UserError if podman or the locked image is not here."""
     _check_command("podman")
-    image = sandbox.image
     answer = subprocess.run(
         ["podman", "image", "inspect", "--format", f'{{{{index .Labels "{LABEL}.inputs"}}}}', image.reference],
         capture_output=True,
@@ -109,18 +108,18 @@ def check_podman(sandbox: Sandbox) -> None:
         raise UserError(
             f"podman's image {image.reference} {what}; run `tldr images build {image.name} --engine podman`."
         )
-    if sandbox.gpus:
+    if gpu:
         check_driver()
 
 
-def check_apptainer(sandbox: Sandbox, sif: Path) -> None:
+def check_apptainer(image: Image, sif: Path, *, gpu: bool) -> None:
     """UserError if apptainer or the image file is not here."""
     _check_command("apptainer")
     if not sif.is_file():
         raise UserError(
-            f"{sif} does not exist; run `tldr images build {sandbox.image.name} --engine apptainer`, or copy it there."
+            f"{sif} does not exist; run `tldr images build {image.name} --engine apptainer`, or copy it there."
         )
-    if sandbox.gpus:
+    if gpu:
         check_driver()
 
 

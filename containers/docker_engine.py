@@ -132,14 +132,13 @@ def gpu_request(gpus: tuple[str, ...], way: str) -> dict[str, Any]:
     return {"driver": "nvidia", "capabilities": [["gpu"]], **which}
 
 
-def check(sandbox: Sandbox) -> None:
-    """UserError, before anything is created, if this daemon cannot run `sandbox`."""
+def check(image: Image, *, gpu: bool) -> None:
+    """UserError, before anything is created, if this daemon cannot run `image`."""
     api = open_client()
-    if sandbox.gpus:  # first: an image of tens of GB is of no use without
+    if gpu:  # first: an image of tens of GB is of no use without
         check_gpus(api.info())
         check_driver()
-    check_image(api, sandbox.image)
-    remove(api, strays(api, sandbox.labels[f"{LABEL}.checkout"]))
+    check_image(api, image)
 
 
 def run(sandbox: Sandbox) -> int:
@@ -148,6 +147,7 @@ def run(sandbox: Sandbox) -> int:
     import requests
 
     api = open_client()
+    remove(api, strays(api, sandbox.labels[f"{LABEL}.checkout"]))
     container, host = create_arguments(sandbox, api.info())
     try:
         identity = api.create_container(**container, host_config=api.create_host_config(**host))["Id"]

@@ -16,11 +16,11 @@ from pathlib import Path
 import click
 
 from containers import command_engines, docker_engine
-from containers.images import check_inputs, read_images
+from containers.images import Image, check_inputs, read_images
 from containers.inside import LOCK
 from containers.sandbox import Sandbox, fetch_sandbox, scratch_folders, stage_sandbox
 from containers.stage_files import stage_files
-from stages._params import Params
+from stages._params import ContainerParams, Params
 
 
 def run_stage(root: Path, params: Params, stage: str) -> int:
@@ -67,15 +67,29 @@ def launcher_lock(path: Path) -> Iterator[dict[str, str]]:
 
 
 def _run(sandbox: Sandbox, root: Path, engine: str, scratch: Path) -> int:
+    check(root, sandbox.image, engine, gpu=bool(sandbox.gpus))
     if engine == "docker":
-        docker_engine.check(sandbox)
         return docker_engine.run(sandbox)
     if engine == "podman":
-        command_engines.check_podman(sandbox)
-        argv = command_engines.podman_argv(
-            sandbox, rootless=os.getuid() != 0, ulimits=command_engines.caller_ulimits(sandbox.limits.pids)
-        )
-        return command_engines.run(argv)
+        ulimits = command_engines.caller_ulimits(sandbox.limits.pids)
+        return command_engines.run(command_engines.podman_argv(sandbox, rootless=os.getuid() != 0, ulimits=ulimits))
     sif = command_engines.sif_path(root, sandbox.image)
-    command_engines.check_apptainer(sandbox, sif)
     return command_engines.run(command_engines.apptainer_argv(sandbox, sif, scratch))
+
+
+def check(root: Path, image: Image, engine: str, *, gpu: bool) -> None:
+    """UserError if `engine` or the locked image is not on this machine, or the GPU that is wanted."""
+    if engine == "docker":
+        docker_engine.check(image, gpu=gpu)
+    elif engine == "podman":
+        command_engines.check_podman(image, gpu=gpu)
+    else:
+        command_engines.check_apptainer(image, command_engines.sif_path(root, image), gpu=gpu)
+
+
+def check_all(root: Path, container: ContainerParams) -> None:
+    """The same for every image that the stages need, before DVC removes the outputs of the first one."""
+    images = read_images(root)
+    for name in dict.fromkeys((container.device, "cpu")):
+        check_inputs(root, images[name])
+        check(root, images[name], container.engine, gpu=name == "cuda")

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from stages._errors import UserError
-from stages._params import check_params
+from stages._params import Params, check_params
 
 PLAIN_TEXT = re.compile(r"[A-Za-z_./][\w./@-]*")
 BEFORE_QUOTE = re.compile(r"(\\+)(?='|$)")  # the only backslashes that Hydra reads as escapes
@@ -20,6 +20,15 @@ def apply_overrides(document: Any, pairs: Iterable[str]) -> list[str]:
 
     UserError for a pair without "=", an unknown key (names the nearest), or a value of the wrong type or range.
     """
+    return _apply(document, pairs)[0]
+
+
+def with_overrides(document: Any, pairs: Iterable[str]) -> Params:
+    """The parameters that `pairs` make of `document`; UserError as for `apply_overrides`."""
+    return _apply(document, pairs)[1]
+
+
+def _apply(document: Any, pairs: Iterable[str]) -> tuple[list[str], Params]:
     changed = copy.deepcopy(document)
     overrides = []
     for pair in pairs:
@@ -30,8 +39,7 @@ def apply_overrides(document: Any, pairs: Iterable[str]) -> list[str]:
         _check_key(changed, key, value)
         _assign(changed, key, value)
         overrides.append(f"params.yaml:{key}={render(value)}")
-    check_params(changed, "params.yaml with the -S options")
-    return overrides
+    return overrides, check_params(changed, "params.yaml with the -S options")
 
 
 def _check_key(document: Any, key: str, value: Any) -> None:

@@ -12,7 +12,7 @@ import click
 
 from stages._params import check_params, read_yaml
 from stages.cli._dvc import check_lock, check_repository, run_dvc
-from stages.cli._overrides import apply_overrides
+from stages.cli._overrides import apply_overrides, with_overrides
 from stages.cli._project import check_stage, project_root, work_name
 from stages.cli.profile import complete_name, overlay_pairs
 
@@ -40,6 +40,8 @@ def command(
     arguments = dvc_arguments(root, pairs, stage, dry_run=dry_run, force=force)
     check_repository(root, experiment=bool(pairs))
     check_lock(root)
+    if not dry_run:
+        check_engine(root, pairs, force=force)
     code = run_dvc(root, arguments)
     if code != 0:
         ctx.exit(code)
@@ -65,6 +67,19 @@ def dvc_arguments(root: Path, pairs: tuple[str, ...], stage: str | None, *, dry_
     if force:
         arguments.append("--force")
     return arguments if stage is None else [*arguments, stage]
+
+
+def check_engine(root: Path, pairs: tuple[str, ...], *, force: bool) -> None:
+    """UserError if a stage will run in a container and engine, image or GPU is missing: DVC first removes its outputs."""
+    container = with_overrides(read_yaml(root / "params.yaml"), pairs).container
+    if container.engine == "host":
+        return
+    from stages.cli.status import changed_stages
+
+    if pairs or force or changed_stages(root):
+        from containers.run import check_all
+
+        check_all(root, container)
 
 
 def explain_dry_run(root: Path) -> None:

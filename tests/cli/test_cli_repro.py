@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from stages._errors import UserError
 from stages._params import read_yaml
 from stages.cli._dvc import check_lock, check_repository, stage_exit_code
 from stages.cli.repro import dvc_arguments, finish
+from tests.paths import ROOT
 
 DRY = ["--dry", "--allow-missing", "--force-downstream"]
 Tldr = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -250,3 +252,19 @@ def test_a_profile_is_an_experiment_until_its_values_are_there(repository: Path,
 def test_a_checkout_without_git_history_runs_when_dvc_is_told_so(checkout: Path, tldr: Tldr) -> None:
     subprocess.run([sys.executable, "-P", "-m", "dvc", "init", "-q", "--no-scm"], cwd=checkout, check=True)
     assert tldr("repro", "sample").returncode == 0
+
+
+def test_a_missing_engine_is_told_before_dvc_removes_an_output(repository: Path, tldr: Tldr) -> None:
+    assert tldr("repro", "train").returncode == 0
+    shutil.copytree(ROOT / "containers", repository / "containers", ignore=shutil.ignore_patterns("wheels"))
+    params = repository / "params.yaml"
+    text = params.read_text()
+    params.write_text(text.replace("engine: host ", "engine: apptainer ", 1).replace("seed: 1 ", "seed: 2 ", 1))
+    refused = tldr("repro", "train", PATH=str(repository / "empty"))
+    assert refused.returncode == 2
+    assert refused.stderr == (
+        "Error: The command apptainer is not on this machine; install it, or set container.engine to another.\n"
+    )
+    assert (repository / "artifacts" / "sample.txt").exists()
+    params.write_text(text.replace("engine: host ", "engine: apptainer ", 1))
+    assert tldr("repro", "train", PATH=str(repository / "empty")).returncode == 0, "nothing has to run"

@@ -28,7 +28,7 @@ from containers.sandbox import Limits, Mount, Sandbox, labels
 from stages.cli._exits import ExitCodes
 
 root, folder = Path(sys.argv[1]), Path(sys.argv[2])
-docker_engine.check = lambda sandbox: None  # the base image carries no label
+docker_engine.check = lambda image, gpu: None  # the base image carries no label
 program = f"import time; open('{folder}/ready', 'w').write('x'); time.sleep(100)"
 sandbox = Sandbox(
     Image("cpu", sys.argv[3], "", ""), ("python3", "-c", program), root, (Mount(root), Mount(folder, writable=True)),
