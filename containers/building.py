@@ -80,6 +80,8 @@ def state(root: Path, image: Image, engine: str) -> str:
         return f"{engine} is not installed"
     if engine == "apptainer":
         return "ready" if sif_path(root, image).is_file() else "not here"
+    if subprocess.run([engine, "version"], capture_output=True).returncode != 0:
+        return f"{engine} does not answer"
     found = local_inputs(engine, image.reference)
     if found is None:
         return "not here"

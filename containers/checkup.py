@@ -37,8 +37,6 @@ def check_containers(root: Path, container: ContainerParams) -> Iterator[Line]:
 
 
 def _docker() -> tuple[Any, str]:
-    if shutil.which("docker") is None and not Path("/var/run/docker.sock").exists():
-        return None, "Docker is not installed"
     try:
         return docker_engine.open_client(), ""
     except UserError as error:
@@ -55,6 +53,8 @@ def _engine(engine: str, info: dict[str, Any], reason: str) -> Line:
         answer = subprocess.run([engine, "--version"], capture_output=True, text=True)
     except FileNotFoundError:
         return "engine", "FAIL", f"{engine} is not installed; install it, or set container.engine to another."
+    if answer.returncode != 0:
+        return "engine", "FAIL", f"{engine} --version fails: {answer.stderr.strip()[:200]}; reinstall it."
     return "engine", "PASS", answer.stdout.strip()
 
 

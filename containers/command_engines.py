@@ -55,6 +55,16 @@ def podman_argv(sandbox: Sandbox, *, rootless: bool, ulimits: Mapping[str, int])
     ]
 
 
+def check_paths(sandbox: Sandbox, separators: str) -> None:
+    """UserError for a path that the engine's own grammar of mounts would take apart."""
+    for mount in sandbox.mounts:
+        if set(separators) & set(f"{mount.source}{mount.place}"):
+            raise UserError(
+                f"{mount.place} holds one of the characters {' '.join(separators)}, at which the engine splits a mount; "
+                "rename the folder, or set container.engine to docker."
+            )
+
+
 def caller_ulimits(max_processes: int) -> dict[str, int]:
     """Open files: the caller's own hard limit. Processes are counted over all that the user runs, hence the factor 4."""
     import resource

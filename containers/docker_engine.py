@@ -42,8 +42,18 @@ def open_client() -> Any:
         client = docker.from_env(timeout=CALL_SECONDS)
         client.ping()
     except (docker.errors.DockerException, OSError) as error:
-        raise UserError(NO_DAEMON.format(reason=_reason(error))) from None
+        raise UserError(NO_DAEMON.format(reason=_no_answer(str(error)))) from None
     return client.api
+
+
+def _no_answer(text: str) -> str:
+    """Why, out of what the SDK says: the representation of an exception in an exception."""
+    causes = {
+        "Permission denied": "permission denied on its socket; your user is not in the group docker",
+        "No such file": "its socket does not exist",
+        "Connection refused": "connection refused",
+    }
+    return next((cause for said, cause in causes.items() if said in text), " ".join(text.split())[:120])
 
 
 def find_image(api: Any, reference: str) -> dict[str, Any] | None:

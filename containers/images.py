@@ -26,6 +26,7 @@ SHARED_INPUTS = ("image_checks.py",)  # files of containers/ that every image ho
 OWN_INPUTS = ("Dockerfile", "*.lock", "*.txt", "verify.py")  # in the folder of an image; anything else is not copied
 BASE_LINE = re.compile(r"^ARG BASE_IMAGE=(\S+)$", re.MULTILINE)
 DIGEST = re.compile(r"(?:\S+@)?sha256:[0-9a-f]{64}")
+REPOSITORY_DIGEST = re.compile(r"\S+@sha256:[0-9a-f]{64}")
 HEADER = """\
 # The image lock, written by `tldr images lock`. A stage of dvc.yaml lists its `run_in` key among its params: dvc.lock then
 # says which image it ran in, and a changed image runs exactly its stages again.
@@ -96,8 +97,11 @@ def make_images(root: Path, bases: Mapping[str, str], published: Mapping[str, st
         base = bases.get(name) or dockerfile_base(root, name)
         if not DIGEST.fullmatch(base):
             raise UserError(f"The base {base!r} of image {name} is not pinned; give it as NAME@sha256:DIGEST.")
+        pushed = published.get(name)
+        if pushed is not None and not REPOSITORY_DIGEST.fullmatch(pushed):
+            raise UserError(f"The published image {pushed!r} is not pinned; give it as NAME@sha256:DIGEST.")
         inputs = inputs_digest(root, name, base)
-        made[name] = Image(name, reference(name, inputs), base, inputs, published.get(name))
+        made[name] = Image(name, reference(name, inputs), base, inputs, pushed)
     return made
 
 

@@ -29,13 +29,20 @@ COUNTERS = (  # of cgroup v2 and v1: lines "oom_kill N"
 
 def main(command: list[str]) -> int:
     before = num_oom_kills()
-    child = subprocess.Popen(command, stdin=subprocess.DEVNULL)
+    early: list[int] = []  # signals that came before there was a child
+    child: subprocess.Popen[bytes] | None = None
 
     def forward(number: int, frame: FrameType | None) -> None:
-        child.send_signal(number)
+        if child is None:
+            early.append(number)
+        else:
+            child.send_signal(number)
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, forward)
+    child = subprocess.Popen(command, stdin=subprocess.DEVNULL)
+    for came in early:
+        child.send_signal(came)
     for wait in (wait_for_end_of_input, wait_for_lock):
         threading.Thread(target=end_after, args=(wait, child), daemon=True).start()
     code = child.wait()

@@ -71,8 +71,10 @@ def _run(sandbox: Sandbox, root: Path, engine: str, scratch: Path) -> int:
     if engine == "docker":
         return docker_engine.run(sandbox)
     if engine == "podman":
+        command_engines.check_paths(sandbox, ",")
         ulimits = command_engines.caller_ulimits(sandbox.limits.pids)
         return command_engines.run(command_engines.podman_argv(sandbox, rootless=os.getuid() != 0, ulimits=ulimits))
+    command_engines.check_paths(sandbox, ",:")
     sif = command_engines.sif_path(root, sandbox.image)
     return command_engines.run(command_engines.apptainer_argv(sandbox, sif, scratch))
 

@@ -8,6 +8,7 @@ new privilege, a read-only root, and /tmp in memory. Nothing is read or written 
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from pathlib import Path
 
 from containers.images import Image
 from containers.stage_files import StageFiles
+from stages._errors import UserError
 from stages._params import ContainerParams, Params
 from stages.cli._project import INSIDE, inside_folder, work_name
 
@@ -23,6 +25,8 @@ OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "TRANSFORMERS_OFFL
 WATCHDOG = ("tini", "--", "python3", "-m", "containers.inside")
 LABEL = "io.tldr"
 GIB = 1024**3
+GPU_NAMES = re.compile(r"(?:\d+|(?:GPU|MIG)-[\w/-]+)(?:,(?:\d+|(?:GPU|MIG)-[\w/-]+))*")
+HIDDEN = (".dvc/config.local", ".git/config", ".env")  # where the secrets of a checkout lie; a stage needs none
 TOKEN = Path("/run/secrets/hf_token")
 VERIFY = "/opt/tldr/verify.py"
 
@@ -77,6 +81,7 @@ def stage_sandbox(root: Path, params: Params, stage: str, files: StageFiles, ima
     outside = [path for path in (*files.inputs, *_short_model(root, params)) if _lies_outside(path, root)]
     mounts = [
         Mount(root),
+        *_hidden(root),
         *(Mount(path.resolve(), target=path) for path in outside),
         *(Mount(path) for path in _hub_cache()),
         *output_mounts(root, files.outputs),
@@ -98,8 +103,10 @@ def stage_sandbox(root: Path, params: Params, stage: str, files: StageFiles, ima
 
 def fetch_sandbox(root: Path, params: Params, arguments: list[str], token: Path | None, image: Image) -> Sandbox:
     """The container of `tldr fetch`: a network, and a checkout that is writable but for its code and history."""
-    covered = [root / name for name in (".git", ".dvc", "stages", "containers", "tasks") if (root / name).exists()]
-    mounts = [Mount(root, writable=True), *(Mount(path) for path in covered)]
+    fetched = [params.model.path, params.ratio.short_bound.path or "", *(file.path for file in params.fetch.data or ())]
+    open_to_it = {".tldr", *(Path(path).parts[0] for path in fetched if path)}
+    covered = [path for path in sorted(root.iterdir()) if path.name not in open_to_it and not path.is_symlink()]
+    mounts = [Mount(root, writable=True), *(Mount(path) for path in covered), *_hidden(root)]
     variables = environment(params.container.engine)
     if token is not None:
         mounts.append(Mount(token.resolve(), target=TOKEN))
@@ -145,12 +152,15 @@ def scratch_folders(root: Path, stage: str) -> tuple[Path, Path]:
 def output_mounts(root: Path, outputs: tuple[Path, ...]) -> Iterator[Mount]:
     """The parent folder of every output, writable (outputs are renamed into place), and what else is in it, read-only.
 
-    ValueError for an output outside `root` or directly in it, which would make the whole checkout writable.
+    UserError for an output outside `root` or directly in it, which would make the whole checkout writable.
     """
     parents = {output.parent for output in outputs}
     for parent in parents:
         if root not in parent.parents:
-            raise ValueError(f"an output lies in {parent}, which is not a folder of the checkout")
+            raise UserError(
+                f"An output of the stage lies in {parent}, which is no folder of the checkout; move it to one, such as "
+                "artifacts/, in dvc.yaml."
+            )
         parent.mkdir(parents=True, exist_ok=True)
     tops = sorted(p for p in parents if not any(other in p.parents for other in parents))
     for top in tops:
@@ -205,9 +215,17 @@ def is_stray(container_labels: Mapping[str, str]) -> bool:
 
 
 def visible_gpus() -> tuple[str, ...]:
-    """What CUDA_VISIBLE_DEVICES of the caller names, else all."""
-    named = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
-    return tuple(named) or ("all",)
+    """What CUDA_VISIBLE_DEVICES of the caller names, else all; UserError if it hides every GPU."""
+    text = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if text is None:
+        return ("all",)
+    named = tuple(name.strip() for name in text.split(",") if name.strip())
+    if not named or not GPU_NAMES.fullmatch(",".join(named)):
+        raise UserError(
+            f"CUDA_VISIBLE_DEVICES = {text!r} leaves no GPU to container.device = cuda; unset it, name GPUs by number "
+            "or UUID, or set container.device to cpu."
+        )
+    return named
 
 
 def _short_model(root: Path, params: Params) -> tuple[Path, ...]:
@@ -222,5 +240,11 @@ def _lies_outside(path: Path, root: Path) -> bool:
 
 def _hub_cache() -> tuple[Path, ...]:
     """The Hugging Face cache, for model folders whose files are links into it."""
-    folder = Path(os.environ.get("HF_HOME", Path.home() / ".cache" / "huggingface")) / "hub"
+    home = os.environ.get("HF_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "huggingface")
+    folder = Path(os.environ.get("HF_HUB_CACHE") or Path(home, "hub")).expanduser()
     return (folder,) if folder.is_dir() else ()
+
+
+def _hidden(root: Path) -> Iterator[Mount]:
+    """An empty file over each file that may hold a password."""
+    return (Mount(Path("/dev/null"), target=root / name) for name in HIDDEN if (root / name).is_file())

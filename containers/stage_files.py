@@ -12,7 +12,7 @@ from stages._errors import UserError
 
 @dataclass(frozen=True)
 class StageFiles:
-    """Absolute paths; `image` is a name of the image lock."""
+    """Absolute paths; `inputs` include DVC's cache, `image` is a name of the image lock."""
 
     inputs: tuple[Path, ...]
     outputs: tuple[Path, ...]
@@ -26,7 +26,8 @@ def stage_files(root: Path, stage: str) -> StageFiles:
     from dvc.repo import Repo
 
     try:
-        loaded = Repo(str(root)).stage.load_one(str(root / "dvc.yaml"), stage)
+        repo = Repo(str(root))
+        loaded = repo.stage.load_one(str(root / "dvc.yaml"), stage)
     except DvcException as error:
         reason = " ".join(str(error).split()).rstrip(".")
         raise UserError(f"DVC cannot read stage {stage} of dvc.yaml: {reason}; correct it there.") from None
@@ -37,6 +38,9 @@ def stage_files(root: Path, stage: str) -> StageFiles:
             f"{LOCK} to its params."
         )
     inputs = [Path(dep.fs_path) for dep in loaded.deps if not isinstance(dep, ParamsDependency)]
+    inputs.append(
+        Path(repo.cache.local.path)
+    )  # files of a folder may be links into a cache that several checkouts share
     return StageFiles(tuple(inputs), tuple(Path(out.fs_path) for out in loaded.outs), keys[0].rpartition(".")[2])
 
 

@@ -5,6 +5,7 @@ Reads containers/ and params.yaml; `lock` writes containers/images.yaml and the 
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -67,14 +68,16 @@ def lock_command(digests_only: bool, bases: tuple[str, ...], published: tuple[st
 
     Registry digests are kept for an image whose inputs stay the same.
     """
-    from containers.images import LOCK, make_images, read_images, write_images
+    from containers.images import make_images, read_images, write_images
 
     root = project_root()
     if not digests_only:
         from containers.locks import write_locks
 
         write_locks(root)
-    before = read_images(root) if (root / LOCK).is_file() else {}
+    before: dict[str, Image] = {}
+    with contextlib.suppress(UserError):  # a lock that is missing or broken has nothing to keep
+        before = read_images(root)
     images = make_images(root, pairs("--base", bases), {})
     known = {name: image.published for name, image in before.items() if images[name].inputs == image.inputs}
     write_images(root, make_images(root, pairs("--base", bases), known | pairs("--published", published)))

@@ -104,7 +104,8 @@ def check_place(root: Path, params: Params) -> bool:
 
     if image is None or inside != engine:
         raise UserError(f"{INSIDE} is set, but this is no container that tldr started for {engine}; unset it.")
-    if image_record(read_images(root)[image["name"]]) != image:
+    locked = read_images(root).get(image["name"])
+    if locked is None or image_record(locked) != image:
         raise UserError(
             f"The image {image['name']} that this process runs in is not the locked one; run "
             f"`tldr images build {image['name']}`."

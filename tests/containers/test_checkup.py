@@ -80,11 +80,7 @@ def test_the_host_needs_no_engine(checkout: Path) -> None:
     assert lines(checkout, "host").keys() == {"engine", "gpu"}
     verdict, message = lines(checkout, "host")["engine"]
     assert verdict == "PASS"
-    # Where the machine has a daemon of its own, DOCKER_HOST names the one that is asked.
-    there = Path("/var/run/docker.sock").exists()
-    assert message.startswith(
-        "host: stages run in this Python; " + ("No Docker daemon answers (" if there else "Docker is not installed")
-    )
+    assert message.startswith("host: stages run in this Python; No Docker daemon answers (")
 
 
 def test_a_daemon_that_does_not_answer_fails(checkout: Path) -> None:
@@ -112,7 +108,8 @@ def test_a_command_that_is_not_here_fails(checkout: Path, engine: str) -> None:
 @pytest.mark.parametrize(
     ("script", "verdict", "said"),
     [
-        ("exit 1", "FAIL", "not here; run `tldr images build cpu` or `tldr images pull cpu`."),
+        ("exit 1", "FAIL", "podman does not answer; run `tldr images build cpu` or `tldr images pull cpu`."),
+        ('[ "$1" = version ]', "FAIL", "not here; run `tldr images build cpu` or `tldr images pull cpu`."),
         ("echo sha256:1", "FAIL", "built from other inputs; run `tldr images build cpu` or `tldr images pull cpu`."),
         ("echo {inputs}", "PASS", "ready"),
     ],

@@ -193,6 +193,7 @@ report = {
     "write the packages": attempt(lambda: append("/opt/tldr/intruder.py")),
     "run from /tmp": attempt(lambda: subprocess.run(["/tmp/program"])) if not (
         Path("/tmp/program").write_text("#!/bin/sh\\n"), Path("/tmp/program").chmod(0o755))[1] else "",
+    "read a password": (root / ".dvc" / "config.local").read_text(),
     "read another's file": attempt(lambda: (root / "others.txt").read_text()),
     "give a file away": attempt(lambda: os.chown(mine, 12345, 12345)),
     "make a device": attempt(lambda: os.mknod("/tmp/device", stat.S_IFBLK | 0o600, os.makedev(254, 0))),
@@ -217,6 +218,7 @@ print(json.dumps(report))
 
 def test_a_process_inside_can_do_what_a_stage_needs_and_no_more(toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    (toy / ".dvc" / "config.local").write_text("[core]\n    # password of a remote\n")
     others = toy / "others.txt"
     others.write_text("not yours")
     if os.getuid() == 0:
@@ -234,9 +236,10 @@ def test_a_process_inside_can_do_what_a_stage_needs_and_no_more(toy: Path, monke
         "remove an input": "OSError 16",
         "write the parameters": read_only,
         "write the code": read_only,
-        "write the image": read_only,
+        "write the image": read_only if os.getuid() == 0 else f"{refused} 13",
         "write the packages": read_only,
         "run from /tmp": "done",
+        "read a password": "",
         "read another's file": f"{refused} 13",
         "give a file away": f"{refused} 1",
         "make a device": f"{refused} 1",

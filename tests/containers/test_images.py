@@ -256,7 +256,8 @@ def test_bad_lock_options_are_refused(checkout: Path, option: str, value: str, p
 @pytest.mark.parametrize(
     ("script", "state"),
     [
-        ("exit 1", "not here"),
+        ("exit 1", "docker does not answer"),
+        ('[ "$1" = version ]', "not here"),
         ("echo {inputs}", "ready"),
         ("echo sha256:1", "built from other inputs"),
         ("echo", "built from other inputs"),

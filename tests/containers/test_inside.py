@@ -7,9 +7,10 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,7 @@ from tests.paths import ROOT
 
 WATCHDOG = (sys.executable, "-m", "containers.inside")
 QUICK = "import containers.inside as i, sys; i.GRACE_SECONDS = 0.3; sys.exit(i.main(sys.argv[1:]))"
-SECONDS = 30
+SECONDS = 10
 
 # The toys say when they are ready, and which signals they got.
 SLEEPER = "print('ready', flush=True); import time; time.sleep(60)"
@@ -45,15 +46,28 @@ while True:
 
 @contextmanager
 def watched(*command: str, driver: tuple[str, ...] = WATCHDOG, **environment: str) -> Iterator[subprocess.Popen[str]]:
-    """The watchdog over `command`, its standard input held open."""
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    """The watchdog over `command`, its standard input held open; both are killed at the end, at the latest in SECONDS."""
     with subprocess.Popen(
-        [*driver, *command], cwd=ROOT, text=True, env={**os.environ, **environment}, **pipes
+        [*driver, *command],
+        cwd=ROOT,
+        env={**os.environ, **environment},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
     ) as process:
+        end = threading.Timer(SECONDS, kill_all, (process,))
+        end.start()
         try:
             yield process
         finally:
-            process.kill()
+            end.cancel()
+            kill_all(process)
+
+
+def kill_all(process: subprocess.Popen[str]) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 def line(process: subprocess.Popen[str]) -> str:

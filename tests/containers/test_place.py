@@ -173,8 +173,8 @@ def test_a_result_says_where_it_was_made(checkout: Path, enter_image: Enter) -> 
         "container_device": "cuda",
         "container_image": f"cuda@{image['inputs']}",
     }
-    record = provenance(docker, "sample", ("seed",), __file__)
-    assert (record["container_engine"], record["device"], record["image"]) == ("docker", "cuda", image)
+    record = provenance(use(checkout, "docker", "cpu"), "sample", ("seed",), __file__)
+    assert (record["container_engine"], record["device"], record["image"]) == ("docker", "cpu", image)
 
 
 def test_the_report_names_every_place_that_a_result_comes_from(tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ from containers.sandbox import (
     verify_sandbox,
     visible_gpus,
 )
-from containers.stage_files import stage_files
+from containers.stage_files import StageFiles, stage_files
 from stages._errors import UserError
 from stages._params import load_params
 from stages.cli._project import STAGES
@@ -119,7 +119,7 @@ def test_two_outputs_at_different_depths_keep_what_lies_between(tmp_path: Path) 
 def test_output_that_would_open_more_than_a_folder_of_the_checkout_is_refused(tmp_path: Path, output: str) -> None:
     root = tmp_path / "checkout"
     root.mkdir()
-    with pytest.raises(ValueError, match="which is not a folder of the checkout"):
+    with pytest.raises(UserError, match="which is no folder of the checkout; move it to one"):
         list(output_mounts(root, ((root / output).resolve(),)))
     assert [path.name for path in tmp_path.iterdir()] == ["checkout"]
 
@@ -235,16 +235,13 @@ def test_limits_are_bytes(checkout: Path) -> None:
 
 
 def test_fetch_writes_the_checkout_but_not_its_code_or_history(checkout: Path) -> None:
-    for name in (".git", "stages", "containers"):
-        (checkout / name).mkdir()
+    for name in (".git", ".tldr", "stages", "containers", "models"):
+        (checkout / name).mkdir(exist_ok=True)
     sandbox = fetch_sandbox(checkout, load_params(checkout), ["--model"], None, CPU)
-    assert access(checkout, sandbox.mounts) == [
-        (".", "rw"),
-        (".git", "ro"),
-        (".dvc", "ro"),
-        ("stages", "ro"),
-        ("containers", "ro"),
-    ]
+    there = sorted(path.name for path in checkout.iterdir())
+    assert {"dvc.yaml", "params.yaml", ".dvc", "models"} < set(there)
+    covered = [(name, "ro") for name in there if name not in (".tldr", "models")]  # model.path is models/tiny
+    assert access(checkout, sandbox.mounts) == [(".", "rw"), *covered]
     assert sandbox.command == ("python3", "-m", "stages", "fetch", "--model")
     assert sandbox.network
     assert sandbox.environment == {"TLDR_CONTAINER": "docker"}
@@ -293,9 +290,7 @@ def test_on_a_terminal_the_process_inside_draws_as_wide(monkeypatch: pytest.Monk
     }
 
 
-@pytest.mark.parametrize(
-    ("value", "gpus"), [(None, ("all",)), ("1", ("1",)), (" 0, GPU-5f ,", ("0", "GPU-5f")), (" ", ("all",))]
-)
+@pytest.mark.parametrize(("value", "gpus"), [(None, ("all",)), ("1", ("1",)), (" 0, GPU-5f ,", ("0", "GPU-5f"))])
 def test_visible_gpus_are_those_of_the_caller(
     monkeypatch: pytest.MonkeyPatch, value: str | None, gpus: tuple[str, ...]
 ) -> None:
@@ -303,6 +298,23 @@ def test_visible_gpus_are_those_of_the_caller(
     if value is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", value)
     assert visible_gpus() == gpus
+
+
+@pytest.mark.parametrize("value", ["", " ", ",", "-1", "NoDevFiles", "0,-1"])
+def test_a_caller_who_hides_every_gpu_is_told(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", value)
+    with pytest.raises(UserError, match=r"leaves no GPU to container\.device = cuda; unset it"):
+        visible_gpus()
+
+
+def test_files_that_may_hold_a_password_are_empty_inside(checkout: Path) -> None:
+    (checkout / ".git").mkdir()
+    for name in (".git/config", ".dvc/config.local"):
+        (checkout / name).write_text(SECRET)
+    files = StageFiles((), (checkout / "artifacts" / "a.txt",), "cpu")
+    mounts = stage_sandbox(checkout, load_params(checkout), "sample", files, CPU).mounts
+    hidden = {mount.place for mount in mounts if mount.source == Path("/dev/null") and not mount.writable}
+    assert hidden == {checkout / ".git" / "config", checkout / ".dvc" / "config.local"}
 
 
 def test_a_container_is_stray_once_its_launcher_is_gone(tmp_path: Path) -> None:
