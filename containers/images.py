@@ -46,9 +46,12 @@ class Image:
 
 def read_images(root: Path) -> dict[str, Image]:
     """The image lock of the checkout `root`; UserError if it is missing or not whole."""
-    document = read_yaml(root / LOCK)
+    document: Any = read_yaml(root / LOCK) if (root / LOCK).is_file() else None
     try:
         published = document["published"]
+        for engine in ("host", *ENGINES):
+            for name in NAMES:
+                document["run_in"][engine][name]  # DVC reads these, and says less when one is missing
         return {name: Image(name, **document["images"][name], published=published[name]) for name in NAMES}
     except (KeyError, TypeError):
         raise UserError(

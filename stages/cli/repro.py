@@ -40,6 +40,7 @@ def command(
     arguments = dvc_arguments(root, pairs, stage, dry_run=dry_run, force=force)
     check_repository(root, experiment=bool(pairs))
     check_lock(root)
+    check_image_lock(root)
     if not dry_run:
         check_engine(root, pairs, force=force)
     code = run_dvc(root, arguments)
@@ -67,6 +68,14 @@ def dvc_arguments(root: Path, pairs: tuple[str, ...], stage: str | None, *, dry_
     if force:
         arguments.append("--force")
     return arguments if stage is None else [*arguments, stage]
+
+
+def check_image_lock(root: Path) -> None:
+    """UserError for a broken image lock, if the stages name images: DVC would first remove the outputs of a stage."""
+    from containers.images import LOCK, read_images
+
+    if str(LOCK) in (root / "dvc.yaml").read_text(encoding="utf-8"):
+        read_images(root)
 
 
 def check_engine(root: Path, pairs: tuple[str, ...], *, force: bool) -> None:

@@ -268,3 +268,17 @@ def test_a_missing_engine_is_told_before_dvc_removes_an_output(repository: Path,
     assert (repository / "artifacts" / "sample.txt").exists()
     params.write_text(text.replace("engine: host ", "engine: apptainer ", 1))
     assert tldr("repro", "train", PATH=str(repository / "empty")).returncode == 0, "nothing has to run"
+
+
+@pytest.mark.parametrize("content", [None, "a: [", "images: 3\n", "images: {}\npublished: {}\n"])
+def test_a_broken_image_lock_is_told_before_dvc_starts(repository: Path, tldr: Tldr, content: str | None) -> None:
+    text = (repository / "dvc.yaml").read_text()
+    named = "params: [{containers/images.yaml: ['run_in.${container.engine}.cpu']}, seed"
+    (repository / "dvc.yaml").write_text(text.replace("params: [seed", named, 1))
+    (repository / "containers").mkdir()
+    if content is not None:
+        (repository / "containers" / "images.yaml").write_text(content)
+    refused = tldr("repro", "train")
+    assert refused.returncode == 2
+    assert len(refused.stderr.splitlines()) == 1 and "containers/images.yaml is not" in refused.stderr
+    assert not (repository / ".tldr").exists()
