@@ -12,7 +12,7 @@ from pathlib import Path
 
 from containers.command_engines import sif_path
 from containers.images import Image, check_inputs
-from containers.sandbox import LABEL
+from containers.strays import LABEL
 from stages._errors import StageFailed, UserError
 
 OFFLINE = ("--network=none", "--build-arg=PIP_OPTIONS=--no-index")

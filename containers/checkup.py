@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from containers import docker_engine
+from containers import docker_engine, strays
 from containers.building import state
 from containers.gpus import CUDA_FLOOR, check_driver, read_gpus
 from containers.images import read_images
@@ -94,7 +94,7 @@ def _room(name: str, folder: Path) -> Iterator[Line]:
 
 
 def _strays(api: Any) -> Line:
-    left = docker_engine.strays(api)
+    left = strays.strays(api)
     if not left:
         return "containers", "PASS", "none left behind"
     short = ", ".join(identity[:12] for identity in left)
@@ -104,8 +104,8 @@ def _strays(api: Any) -> Line:
 def clean() -> list[str]:
     """Remove the stray containers of the Docker daemon; their short ids."""
     api, _ = _docker()
-    left = [] if api is None else docker_engine.strays(api)
-    docker_engine.remove(api, left)
+    left = [] if api is None else strays.strays(api)
+    strays.remove(api, left)
     return [identity[:12] for identity in left]
 
 

@@ -19,7 +19,8 @@ from typing import IO
 
 from containers.gpus import check_driver
 from containers.images import Image
-from containers.sandbox import LABEL, Sandbox
+from containers.sandbox import Sandbox
+from containers.strays import LABEL
 from containers.streams import LineWriter
 from stages._errors import StageFailed, UserError
 from stages._signals import handled

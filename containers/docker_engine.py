@@ -17,7 +17,8 @@ from typing import Any
 
 from containers.gpus import NO_GPU_RUNTIME, check_driver
 from containers.images import Image
-from containers.sandbox import LABEL, Sandbox, is_stray
+from containers.sandbox import Sandbox
+from containers.strays import LABEL, remove, strays
 from containers.streams import LineWriter
 from stages._errors import StageFailed, UserError
 from stages._signals import handled
@@ -235,30 +236,6 @@ def _exit_code(api: Any, identity: str, since: int) -> int:
         for event in api.events(since=since, until=int(time.time()) + 1, filters=filters, decode=True):
             return int(event["Actor"]["Attributes"]["exitCode"])
     raise StageFailed(DAEMON_LOST)
-
-
-def containers(api: Any) -> list[dict[str, Any]]:
-    """Every container that tldr started, running or not."""
-    found: list[dict[str, Any]] = api.containers(all=True, filters={"label": f"{LABEL}.launcher"})
-    return found
-
-
-def strays(api: Any, checkout: str | None = None) -> list[str]:
-    """Ids of the containers whose launcher is gone, of one checkout or of all."""
-    return [
-        str(found["Id"])
-        for found in containers(api)
-        if is_stray(found["Labels"]) and checkout in (None, found["Labels"].get(f"{LABEL}.checkout"))
-    ]
-
-
-def remove(api: Any, identities: list[str]) -> None:
-    """Kill and remove; one that is gone already, or on its way, is what was wanted."""
-    import docker
-
-    for identity in identities:
-        with contextlib.suppress(docker.errors.APIError):
-            api.remove_container(identity, force=True)
 
 
 def _reason(error: Exception) -> str:

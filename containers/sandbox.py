@@ -16,6 +16,7 @@ from pathlib import Path
 
 from containers.images import Image
 from containers.stage_files import StageFiles
+from containers.strays import labels
 from stages._errors import UserError
 from stages._params import ContainerParams, Params
 from stages.cli._project import INSIDE, inside_folder, work_name
@@ -23,7 +24,6 @@ from stages.cli._project import INSIDE, inside_folder, work_name
 PASSED_ON = ("TLDR_RUN_ID", "TLDR_DEBUG", "NO_COLOR", "TERM", "HF_ENDPOINT")
 OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
 WATCHDOG = ("tini", "--", "python3", "-m", "containers.inside")
-LABEL = "io.tldr"
 GIB = 1024**3
 GPU_NAMES = re.compile(r"(?:\d+|(?:GPU|MIG)-[\w/-]+)(?:,(?:\d+|(?:GPU|MIG)-[\w/-]+))*")
 HIDDEN = (".dvc/config.local", ".git/config", ".env")  # where the secrets of a checkout lie; a stage needs none
@@ -192,26 +192,6 @@ def environment(engine: str) -> dict[str, str]:
 def limits(container: ContainerParams) -> Limits:
     memory = None if container.memory_gb is None else int(container.memory_gb * GIB)
     return Limits(int(container.shm_gb * GIB), memory, container.pids_limit)
-
-
-def labels(root: Path, stage: str) -> dict[str, str]:
-    """How a stray container is told from one that is still looked after: by the process that started it."""
-    launcher = f"{os.getpid()}-{process_start(os.getpid())}"
-    return {f"{LABEL}.checkout": str(root), f"{LABEL}.stage": stage, f"{LABEL}.launcher": launcher}
-
-
-def process_start(pid: int) -> str | None:
-    """Start time of a process in clock ticks since boot, None if it is gone: a number that is used again differs."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19]
-    except (OSError, IndexError):
-        return None
-
-
-def is_stray(container_labels: Mapping[str, str]) -> bool:
-    """Whether the process that started a container with these labels is gone."""
-    pid, _, start = container_labels.get(f"{LABEL}.launcher", "").partition("-")
-    return not pid.isdigit() or process_start(int(pid)) != start
 
 
 def visible_gpus() -> tuple[str, ...]:

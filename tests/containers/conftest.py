@@ -117,7 +117,8 @@ def toy_start(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def toy(toy_start: Path, tmp_path: Path) -> Iterator[Path]:
     """A copy of one's own; no container of it may be left at the end."""
-    from containers.docker_engine import containers, open_client
+    from containers.docker_engine import open_client
+    from containers.strays import containers
 
     root = tmp_path / "checkout"
     shutil.copytree(toy_start, root)

@@ -19,7 +19,7 @@ from click.testing import CliRunner
 from containers import checkup
 from containers.checkup import check_containers, gpu_line
 from containers.images import make_images, read_images, write_images
-from containers.sandbox import process_start
+from containers.strays import process_start
 from stages.__main__ import main
 from stages._params import ContainerParams, load_params
 from tests.paths import ROOT

@@ -24,7 +24,8 @@ from pathlib import Path
 from containers import docker_engine
 from containers.images import Image
 from containers.run import run
-from containers.sandbox import Limits, Mount, Sandbox, labels
+from containers.sandbox import Limits, Mount, Sandbox
+from containers.strays import labels
 from stages.cli._exits import ExitCodes
 
 root, folder = Path(sys.argv[1]), Path(sys.argv[2])

@@ -14,23 +14,20 @@ import pytest
 
 from containers.images import Image
 from containers.sandbox import (
-    LABEL,
     OFFLINE,
     Limits,
     Mount,
     Sandbox,
     environment,
     fetch_sandbox,
-    is_stray,
-    labels,
     limits,
     output_mounts,
-    process_start,
     stage_sandbox,
     verify_sandbox,
     visible_gpus,
 )
 from containers.stage_files import StageFiles, stage_files
+from containers.strays import LABEL, is_stray, labels, process_start
 from stages._errors import UserError
 from stages._params import load_params
 from stages.cli._project import STAGES
