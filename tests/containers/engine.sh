@@ -22,8 +22,8 @@ if ! docker info >/dev/null 2>&1; then
   done
   # shellcheck disable=SC2086  # a list of words
   [ -z "${missing:-}" ] || install $missing
-  # numbers that a killed daemon left behind may belong to other processes by now, and stop the next one from starting
-  pgrep -x dockerd >/dev/null || rm -f /var/run/docker.pid /var/run/docker/containerd/containerd.pid
+  # numbers that a killed daemon left behind may be those of a zombie or of another process, and stop the next daemon
+  ps -C dockerd -o stat= | grep -qv '^Z' || rm -f /var/run/docker.pid /var/run/docker/containerd/containerd.pid
   log=$(mktemp /tmp/dockerd.XXXXXX.log)
   setsid dockerd >"$log" 2>&1 </dev/null &
   for _ in $(seq 60); do
