@@ -1,7 +1,7 @@
 """The engine `docker`: create, attach, start, stream, and the exit code, through the docker SDK.
 
-The container removes itself when it ends. Its standard input is held by this process alone: if this process dies, even
-by SIGKILL, the watchdog inside (`containers.inside`) reads end of file and ends the stage.
+The container removes itself when it ends. If this process dies, even by SIGKILL, the watchdog inside
+(`containers.inside`) sees that nobody holds its standard input and the lock any more, and ends the stage.
 """
 
 from __future__ import annotations
@@ -158,9 +158,9 @@ def run(sandbox: Sandbox) -> int:
     import requests
 
     api = open_client()
-    remove(api, strays(api, sandbox.labels[f"{LABEL}.checkout"]))
-    container, host = create_arguments(sandbox, api.info())
     try:
+        remove(api, strays(api, sandbox.labels[f"{LABEL}.checkout"]))
+        container, host = create_arguments(sandbox, api.info())
         identity = api.create_container(**container, host_config=api.create_host_config(**host))["Id"]
         with _removed_unless_started(api, identity):
             socket = api.attach_socket(identity, params={"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1})

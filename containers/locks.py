@@ -116,8 +116,13 @@ def render(pins: list[Pin]) -> str:
 
 def pins(path: Path) -> dict[str, str]:
     """Version of each package in a lock, by normalised name; UserError for a file that is no lock."""
+    return {pin.name: pin.version for pin in read_entries(path)}
+
+
+def read_entries(path: Path) -> list[Pin]:
+    """The entries of the lock `path`; UserError for a file that is no lock."""
     try:
-        return {pin.name: pin.version for pin in read_lock(path.read_text(encoding="utf-8"))}
+        return read_lock(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path} does not exist; run `tldr images lock` to write it.") from None
     except ValueError as error:

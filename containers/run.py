@@ -33,8 +33,7 @@ def run_stage(root: Path, params: Params, stage: str) -> int:
     click.echo(
         f"{stage}: container engine {container.engine}, device {container.device}, image {image.reference}", err=True
     )
-    code = run(sandbox, root, container.engine, scratch_folders(root, stage)[1])
-    return code
+    return run(sandbox, root, container.engine, scratch_folders(root, stage)[1])
 
 
 def run_fetch(root: Path, params: Params, arguments: list[str], token_file: Path | None) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import platform
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,18 @@ LABEL = "io.tldr"
 
 
 def labels(root: Path, stage: str) -> dict[str, str]:
-    """How a stray container is told from one that is still looked after: by the process that started it."""
+    """How a stray container is told from one that is still looked after: by the process that started it, and by who can
+    see whether that process lives."""
     launcher = f"{os.getpid()}-{process_start(os.getpid())}"
-    return {f"{LABEL}.checkout": str(root), f"{LABEL}.stage": stage, f"{LABEL}.launcher": launcher}
+    values = {"checkout": str(root), "stage": stage, "owner": owner(), "launcher": launcher}
+    return {f"{LABEL}.{name}": value for name, value in values.items()}
+
+
+def owner() -> str:
+    """This user, on this machine, in this namespace of process numbers. Another one's launcher may well be alive where we
+    see no process of its number: in a development container, behind hidepid, or where a daemon serves several machines."""
+    namespace = Path("/proc/self/ns/pid").stat().st_ino
+    return f"{os.getuid()}@{platform.node()}/{namespace}"
 
 
 def process_start(pid: int) -> str | None:
@@ -30,7 +40,9 @@ def process_start(pid: int) -> str | None:
 
 
 def is_stray(container_labels: Mapping[str, str]) -> bool:
-    """Whether the process that started a container with these labels is gone."""
+    """Whether the process that started a container with these labels is known to be gone."""
+    if container_labels.get(f"{LABEL}.owner") != owner():
+        return False
     pid, _, start = container_labels.get(f"{LABEL}.launcher", "").partition("-")
     return not pid.isdigit() or process_start(int(pid)) != start
 
@@ -42,7 +54,7 @@ def containers(api: Any) -> list[dict[str, Any]]:
 
 
 def strays(api: Any, checkout: str | None = None) -> list[str]:
-    """Ids of the containers whose launcher is gone, of one checkout or of all."""
+    """Ids of this user's containers whose launcher is gone, of one checkout or of all."""
     return [
         str(found["Id"])
         for found in containers(api)

@@ -15,8 +15,8 @@ from pathlib import Path
 from packaging.tags import Tag, sys_tags
 from packaging.utils import parse_wheel_filename
 
-from containers.image_checks import Pin, read_lock
-from containers.locks import render
+from containers.image_checks import Pin
+from containers.locks import read_entries, render
 from stages._errors import UserError
 
 CPU_INDEX = "https://download.pytorch.org/whl/cpu"
@@ -44,7 +44,7 @@ def missing_files(lock: Path, folder: Path) -> list[Pin]:
     """Entries of `lock` of which `folder` holds no file that this interpreter can install."""
     tags = frozenset(sys_tags())
     held = {_sha256(path) for path in folder.glob("*") if path.is_file() and _fits(path, tags)}
-    return [pin for pin in read_lock(lock.read_text(encoding="utf-8")) if not held & set(pin.hashes)]
+    return [pin for pin in read_entries(lock) if not held & set(pin.hashes)]
 
 
 def _fits(path: Path, tags: frozenset[Tag]) -> bool:
@@ -68,7 +68,9 @@ def _download(pins: list[Pin], folder: Path, *options: str) -> bool:
 
 if __name__ == "__main__":
     try:
+        if len(sys.argv) != 2:
+            raise UserError("Name one lock, such as containers/cpu/requirements.lock.")
         download_wheels(Path(sys.argv[1]), FOLDER)
-    except (UserError, IndexError) as error:
+    except UserError as error:
         print(f"Error: {error}", file=sys.stderr)
         sys.exit(UserError.exit_code)

@@ -19,7 +19,7 @@ from click.testing import CliRunner
 from containers import checkup
 from containers.checkup import check_containers, gpu_line
 from containers.images import make_images, read_images, write_images
-from containers.strays import process_start
+from containers.strays import owner, process_start
 from stages.__main__ import main
 from stages._params import ContainerParams, load_params
 from tests.paths import ROOT
@@ -232,8 +232,9 @@ def test_a_daemon_without_nvidia_fails_where_cuda_is_asked_for(checkout: Path, d
 def test_a_container_that_was_left_is_a_warning_and_is_cleaned(checkout: Path, daemon: type[Answers]) -> None:
     alive = f"{os.getpid()}-{process_start(os.getpid())}"
     daemon.containers += [
-        {"Id": "a" * 64, "Labels": {"io.tldr.launcher": f"{os.getpid()}-1"}},
-        {"Id": "b" * 64, "Labels": {"io.tldr.launcher": alive}},
+        {"Id": "a" * 64, "Labels": {"io.tldr.owner": owner(), "io.tldr.launcher": f"{os.getpid()}-1"}},
+        {"Id": "b" * 64, "Labels": {"io.tldr.owner": owner(), "io.tldr.launcher": alive}},
+        {"Id": "c" * 64, "Labels": {"io.tldr.owner": "0@elsewhere/1", "io.tldr.launcher": f"{os.getpid()}-1"}},
     ]
     verdict, message = lines(checkout, "host")["containers"]
     assert (verdict, message) == (

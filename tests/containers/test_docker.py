@@ -146,13 +146,17 @@ def test_a_second_signal_of_a_kind_kills(toy: Path) -> None:
 def test_doctor_finds_and_removes_what_was_left(toy: Path, docker_api: Any) -> None:
     """A container whose launcher died between create and start."""
     image = read_yaml(toy / "containers" / "images.yaml")["images"]["cpu"]["reference"]
-    labels = {"io.tldr.checkout": str(toy), "io.tldr.stage": "sample", "io.tldr.launcher": "1-0"}
-    left = docker_api.create_container(image, labels=labels)["Id"]
+    from containers.strays import labels
+
+    mine = labels(toy, "sample") | {"io.tldr.launcher": "1-0"}
+    left = docker_api.create_container(image, labels=mine)["Id"]
+    theirs = docker_api.create_container(image, labels=mine | {"io.tldr.owner": "4321@elsewhere/1"})["Id"]
     checks = {check["name"]: check for check in json.loads(_doctor(toy, "--json").stdout)}
     assert checks["containers"]["verdict"] == "WARN" and left[:12] in checks["containers"]["message"]
     assert checks["engine"]["message"].startswith("Docker ") and checks["image cpu"]["verdict"] == "PASS"
     assert left[:12] in _doctor(toy, "--clean").stderr
-    assert of_checkout(docker_api, toy) == []
+    assert [found["Id"] for found in of_checkout(docker_api, toy)] == [theirs]
+    docker_api.remove_container(theirs)
 
 
 def _doctor(root: Path, *options: str) -> subprocess.CompletedProcess[str]:

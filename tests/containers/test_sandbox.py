@@ -27,7 +27,7 @@ from containers.sandbox import (
     visible_gpus,
 )
 from containers.stage_files import StageFiles, stage_files
-from containers.strays import LABEL, is_stray, labels, process_start
+from containers.strays import LABEL, is_stray, labels, owner, process_start
 from stages._errors import UserError
 from stages._params import load_params
 from stages.cli._project import STAGES
@@ -319,21 +319,34 @@ def test_a_container_is_stray_once_its_launcher_is_gone(tmp_path: Path) -> None:
     assert made == {
         f"{LABEL}.checkout": str(tmp_path),
         f"{LABEL}.stage": "train",
+        f"{LABEL}.owner": owner(),
         f"{LABEL}.launcher": f"{os.getpid()}-{process_start(os.getpid())}",
     }
     assert not is_stray(made)
     with subprocess.Popen(["sleep", "60"]) as launcher:
-        theirs = {f"{LABEL}.launcher": f"{launcher.pid}-{process_start(launcher.pid)}"}
-        assert not is_stray(theirs)
+        others = made | {f"{LABEL}.launcher": f"{launcher.pid}-{process_start(launcher.pid)}"}
+        assert not is_stray(others)
         launcher.kill()
-    assert is_stray(theirs)
+    assert is_stray(others)
 
 
 def test_a_process_number_that_is_used_again_is_not_the_launcher() -> None:
     start_of_another = int(str(process_start(os.getpid()))) - 1
-    assert is_stray({f"{LABEL}.launcher": f"{os.getpid()}-{start_of_another}"})
-    assert is_stray({f"{LABEL}.launcher": "toy"})
-    assert is_stray({})
+    mine = {f"{LABEL}.owner": owner()}
+    assert is_stray(mine | {f"{LABEL}.launcher": f"{os.getpid()}-{start_of_another}"})
+    assert is_stray(mine | {f"{LABEL}.launcher": "toy"})
+    assert is_stray(mine)
+
+
+def test_what_another_user_machine_or_namespace_started_is_never_a_stray() -> None:
+    """Its launcher may live where we see no process of that number."""
+    user, rest = owner().split("@")
+    machine, namespace = rest.rsplit("/", 1)
+    gone = {f"{LABEL}.launcher": "1-0"}
+    assert is_stray(gone | {f"{LABEL}.owner": owner()})
+    for theirs in (f"{int(user) + 1}@{rest}", f"{user}@other-{rest}", f"{user}@{machine}/{int(namespace) + 1}"):
+        assert not is_stray(gone | {f"{LABEL}.owner": theirs})
+    assert not is_stray(gone)
 
 
 def test_start_of_a_process_is_read_whatever_its_name_is(tmp_path: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ from containers.image_checks import Pin
 from containers.locks import render
 from containers.wheels import download_wheels, missing_files
 from stages._errors import UserError
+from tests.paths import ROOT
 
 ANY, OTHER_PYTHON, SDIST = "toy-1.0-py3-none-any.whl", "toy-1.0-cp38-cp38-manylinux2014_x86_64.whl", "toy-1.0.tar.gz"
 
@@ -45,6 +48,22 @@ def test_whole_folder_needs_no_network(tmp_path: Path, monkeypatch: pytest.Monke
     (folder / ANY).write_bytes(b"toy")
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     download_wheels(lock_for(folder, b"toy"), folder)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == {ANY: b"toy"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "Name one lock, such as containers/cpu/requirements.lock."),
+        (["nosuch.lock"], "nosuch.lock does not exist; run `tldr images lock` to write it."),
+        (["pyproject.toml"], "pyproject.toml is no lock"),
+    ],
+)
+def test_a_wrong_lock_is_one_sentence(arguments: list[str], said: str) -> None:
+    command = [sys.executable, "-m", "containers.wheels", *arguments]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"Error: {said}") and len(done.stderr.splitlines()) == 1
 
 
 def test_file_that_cannot_be_had_is_the_users_to_know(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
