@@ -32,7 +32,7 @@ DAEMON_LOST = (
     "kept. `tldr doctor --clean` removes a container that was left."
 )
 CALL_SECONDS = 60
-EXIT_SECONDS = 10.0  # between the end of the output and the exit code
+EXIT_SECONDS = 10.0  # between the end of the output and the removal of the container
 
 
 def open_client() -> Any:
@@ -229,13 +229,19 @@ def _copy_output(socket: Any) -> None:
 
 
 def _exit_code(api: Any, identity: str, since: int) -> int:
-    """From the daemon's record of events, which outlives the container."""
-    filters = {"container": identity, "event": ["die"], "type": "container"}
+    """From the daemon's record of events, which outlives the container; returns once the container is removed."""
+    filters = {"container": identity, "event": ["die", "destroy"], "type": "container"}
+    code: int | None = None
     end = time.monotonic() + EXIT_SECONDS
     while time.monotonic() < end:
         for event in api.events(since=since, until=int(time.time()) + 1, filters=filters, decode=True):
-            return int(event["Actor"]["Attributes"]["exitCode"])
-    raise StageFailed(DAEMON_LOST)
+            if event["Action"] == "die":
+                code = int(event["Actor"]["Attributes"]["exitCode"])
+            elif code is not None:
+                return code
+    if code is None:
+        raise StageFailed(DAEMON_LOST)
+    return code  # a daemon that is slow to remove it goes on by itself
 
 
 def _reason(error: Exception) -> str:
