@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from stages._io import whole_folder, write_jsonl
-from stages._params import TinyParams
+from stages._param_blocks import TinyParams
 from stages.tiny.pretrain import pretrain
 from stages.tiny.problems import problem_sets
 from stages.tiny.tokenizer import build_tokenizer

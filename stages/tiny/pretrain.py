@@ -17,7 +17,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from stages._params import TinyParams
+from stages._param_blocks import TinyParams
 from stages.tiny.chains import (
     BOS,
     EOS,
@@ -31,6 +31,7 @@ from stages.tiny.chains import (
     random_chain,
     write_response,
 )
+from stages.tiny.export import exported
 
 WORD_IDS = {word: index for index, word in enumerate(VOCABULARY)}
 SNAPSHOT_STEPS = 1000  # a look at a running build; the last one is the model
@@ -59,28 +60,6 @@ def build_model(recipe: TinyParams) -> Any:
         use_cache=True,
     )
     return Qwen2ForCausalLM(config)
-
-
-def exported(model: Any) -> Any:
-    """The same function as a Llama model with attention biases (the output bias is zero).
-
-    transformers 5.17 forces Qwen2's byte-pair tokenizer on every folder whose config says qwen2, whatever its
-    tokenizer files say; a Llama folder keeps the word-level tokenizer under `AutoTokenizer`, and so under vLLM.
-    """
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    kept = (
-        *("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads"),
-        *("num_key_value_heads", "max_position_embeddings", "tie_word_embeddings", "rms_norm_eps", "rope_parameters"),
-        *("bos_token_id", "eos_token_id", "pad_token_id"),
-    )
-    config = LlamaConfig(**{name: getattr(model.config, name) for name in kept}, attention_bias=True)
-    llama = LlamaForCausalLM(config)
-    missing, unexpected = llama.load_state_dict(model.state_dict(), strict=False)
-    assert not unexpected and all(name.endswith("o_proj.bias") for name in missing), (missing, unexpected)
-    for layer in llama.model.layers:
-        layer.self_attn.o_proj.bias.data.zero_()
-    return llama
 
 
 def step_errors(progress: float, recipe: TinyParams) -> tuple[float, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from random import Random
 from typing import Any
 
-from stages._params import TinyParams
+from stages._param_blocks import TinyParams
 from stages.tiny.chains import Chain, prompt_text, random_chain, solve
 
 EASY_LENGTHS = (1, 2, 3)

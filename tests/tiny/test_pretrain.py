@@ -5,7 +5,8 @@ import torch
 
 from stages._params import load_params
 from stages.tiny.build import build
-from stages.tiny.pretrain import batches, build_model, exported, step_errors, training_sequence
+from stages.tiny.export import exported
+from stages.tiny.pretrain import batches, build_model, step_errors, training_sequence
 from tests.paths import ROOT
 
 pytestmark = pytest.mark.model
