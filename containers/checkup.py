@@ -17,7 +17,7 @@ from containers.building import state
 from containers.gpus import CUDA_FLOOR, check_driver, read_gpus
 from containers.images import read_images
 from stages._errors import TldrError, UserError
-from stages._params import ContainerParams
+from stages._param_blocks import ContainerParams
 
 Line = tuple[str, str, str]
 IMAGE_BYTES = {"cpu": 4_000_000_000, "cuda": 40_000_000_000}  # free space below which an image is not likely to fit

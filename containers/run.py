@@ -20,7 +20,8 @@ from containers.images import Image, check_inputs, read_images
 from containers.inside import LOCK
 from containers.sandbox import Sandbox, fetch_sandbox, scratch_folders, stage_sandbox
 from containers.stage_files import stage_files
-from stages._params import ContainerParams, Params
+from stages._param_blocks import ContainerParams
+from stages._params import Params
 
 
 def run_stage(root: Path, params: Params, stage: str) -> int:

@@ -18,7 +18,8 @@ from containers.images import Image
 from containers.stage_files import StageFiles
 from containers.strays import labels
 from stages._errors import UserError
-from stages._params import ContainerParams, Params
+from stages._param_blocks import ContainerParams
+from stages._params import Params
 from stages.cli._project import INSIDE, inside_folder, work_name
 
 PASSED_ON = ("TLDR_RUN_ID", "TLDR_DEBUG", "NO_COLOR", "TERM", "HF_ENDPOINT")

@@ -1,209 +1,36 @@
 """params.yaml, checked once: every number of the pipeline, one class per top-level block, no default values.
 
-Reads params.yaml with a YAML 1.2 reader (DVC writes `2e-05`, which YAML 1.1 readers take for text).
+Reads params.yaml with a YAML 1.2 reader (DVC writes `2e-05`, which YAML 1.1 readers take for text). The blocks are in
+`stages._param_blocks`.
 """
 
 from __future__ import annotations
 
-import re
-from pathlib import Path, PurePosixPath
-from typing import Annotated, Any, Literal
+from pathlib import Path
+from typing import Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import ValidationError, model_validator
 
 from stages._errors import UserError
-
-Share = Annotated[float, Field(ge=0.0, le=1.0)]
-OpenShare = Annotated[float, Field(gt=0.0, lt=1.0)]
-Positive = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
-NonNegative = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
-Count = Annotated[int, Field(ge=1)]
-Text = Annotated[str, Field(min_length=1)]
-OUTSIDE = "must be a relative path that stays inside the checkout"
-
-
-def _full_commit(revision: str) -> str:
-    if not re.fullmatch("[0-9a-f]{40}", revision):
-        raise ValueError("must be a full commit of 40 hex digits, because a branch or tag moves")
-    return revision
-
-
-def _lies_inside(path: str) -> bool:
-    parts = PurePosixPath(path).parts
-    return parts != () and ".." not in parts and parts[0] not in ("/", ".git", ".dvc", ".tldr")
-
-
-def _inside(path: str) -> str:
-    if not _lies_inside(path):
-        raise ValueError(OUTSIDE)
-    return path
-
-
-Commit = Annotated[str, AfterValidator(_full_commit)]
-InnerPath = Annotated[str, AfterValidator(_inside)]
-Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
-
-
-class Block(BaseModel):
-    """Unknown keys and wrong types are refused."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-
-class ModelParams(Block):
-    path: Text
-    dtype: Literal["float32", "bfloat16"]
-
-
-class ProblemFile(Block):
-    path: Text
-
-
-class DataParams(Block):
-    verifier: Literal["exact", "math"]
-    system1: ProblemFile
-    system2: ProblemFile
-    control: ProblemFile
-    test: ProblemFile
-    overlap_ngram: Count
-    overlap_share: Annotated[float, Field(gt=0.0, le=1.0)]
-
-
-class DecodeParams(Block):
-    temperature: NonNegative
-    top_p: Annotated[float, Field(gt=0.0, le=1.0)]
-    max_tokens: Count
-
-
-class ContainerParams(Block):
-    engine: Literal["host", "docker", "podman", "apptainer"]
-    device: Literal["cpu", "cuda"]
-    shm_gb: Positive
-    memory_gb: Positive | None
-    pids_limit: Count
-
-
-class EngineParams(Block):
-    name: Literal["hf"]
-    processes: Count
-    threads: Count
-    batch_size: Count
-    evict_every: Count
-
-
-class SampleParams(Block):
-    samples_per_problem: Count
-
-
-class LabelParams(Block):
-    system2_choice: Literal["shortest", "longest", "median", "all"]
-    min_tokens: Count
-    min_thought_tokens: Annotated[int, Field(ge=0)]
-    max_verifier_error_rate: Share
-    histogram_bins: Count
-
-
-class ShortBoundParams(Block):
-    source: Literal["self", "model"]
-    path: str | None
-    accuracy_tolerance: Positive
-
-    @model_validator(mode="after")
-    def _model_has_path(self) -> ShortBoundParams:
-        if (self.source == "model") != (self.path is not None):
-            raise ValueError("source: model needs a path, source: self takes path: null")
-        return self
-
-
-class RatioParams(Block):
-    init: Share
-    controller: Literal["robust", "paper"]
-    schedule: Literal["dynamic", "static", "linear", "cosine", "random"]
-    final: Share
-    eta: Positive
-    smoothing: Share
-    floor: Annotated[float, Field(ge=0.0, lt=0.5)]
-    benefit_smoothing: Annotated[float, Field(ge=0.0, lt=1.0)]
-    control_samples: Count
-    bound_samples: Count
-    short_bound: ShortBoundParams
-    num_errors: NonNegative
-    on_noisy_control: Literal["error", "lower_eta"]
-
-
-class TrainParams(Block):
-    max_steps: Count
-    update_every: Count
-    batch_size: Count
-    micro_batch_size: Count
-    lr: Positive
-    warmup_steps: Annotated[int, Field(ge=0)]
-    weight_decay: NonNegative
-    max_grad_norm: Positive
-    max_length: Count
-    unit: Literal["examples"]
-
-    @model_validator(mode="after")
-    def _windows_are_whole(self) -> TrainParams:
-        if self.max_steps % self.update_every:
-            raise ValueError(f"max_steps {self.max_steps} must be a multiple of update_every {self.update_every}")
-        return self
-
-
-class SelectParams(Block):
-    margin: OpenShare
-    alpha: OpenShare
-    power: OpenShare
-
-
-class EvaluateParams(Block):
-    tasks: Annotated[list[Text], Field(min_length=1)]
-    samples: Count
-    margin: OpenShare
-    alpha: OpenShare
-    resamples: Annotated[int, Field(ge=1000)]
-
-
-class HubRepo(Block):
-    repo: Annotated[str, Field(pattern=r"^([\w.-]+/)?[\w.-]+$")]
-    revision: Commit
-
-
-class HubFile(HubRepo):
-    file: InnerPath
-    sha256: Sha256 | None
-    path: InnerPath
-
-
-class FetchParams(Block):
-    """What `tldr fetch` downloads; read by no stage. No empty list: DVC breaks the file when it writes `[]` over a list."""
-
-    model: HubRepo | None
-    short_model: HubRepo | None
-    data: Annotated[list[HubFile], Field(min_length=1)] | None
-
-
-class TinyParams(Block):
-    """Recipe of the shipped reasoner; used by `tldr tiny` only, by no stage."""
-
-    seed: int
-    hidden_size: Count
-    intermediate_size: Count
-    num_layers: Count
-    num_heads: Count
-    num_steps: Count
-    tokens_per_step: Count
-    num_processes: Count
-    lr: Positive
-    warmup_steps: Count
-    weight_decay: NonNegative
-    surplus_error: Share
-    surplus_until: OpenShare
-    few_checks_until: Share
-    num_system1: Count
-    num_system2: Count
-    num_control: Count
-    num_test: Count
+from stages._param_blocks import (
+    OUTSIDE,
+    Block,
+    ContainerParams,
+    DataParams,
+    DecodeParams,
+    EngineParams,
+    EvaluateParams,
+    FetchParams,
+    LabelParams,
+    ModelParams,
+    RatioParams,
+    SampleParams,
+    SelectParams,
+    Text,
+    TinyParams,
+    TrainParams,
+    lies_inside,
+)
 
 
 class Params(Block):
@@ -226,6 +53,27 @@ class Params(Block):
     tiny: TinyParams
 
     @model_validator(mode="after")
+    def _budgets_were_generated(self) -> Params:
+        if max(self.evaluate.budgets) > self.decode.max_tokens:
+            raise ValueError(
+                f"evaluate.budgets holds {max(self.evaluate.budgets)}, more than decode.max_tokens = "
+                f"{self.decode.max_tokens}: no answer is generated that far"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _batch_invariance_needs_a_gpu(self) -> Params:
+        if self.engine.name == "vllm" and self.engine.vllm.batch_invariant and self.container.device == "cpu":
+            raise ValueError("engine.vllm.batch_invariant needs container.device: cuda; vLLM has no such mode on a CPU")
+        return self
+
+    @model_validator(mode="after")
+    def _colocated_is_vllm(self) -> Params:
+        if self.train.control_engine == "colocated" and self.engine.name != "vllm":
+            raise ValueError("train.control_engine: colocated needs engine.name: vllm")
+        return self
+
+    @model_validator(mode="after")
     def _fetched_models_have_paths(self) -> Params:
         if self.fetch.short_model is not None and self.ratio.short_bound.path is None:
             raise ValueError("fetch.short_model needs ratio.short_bound.source: model, and its path")
@@ -233,7 +81,7 @@ class Params(Block):
             (self.fetch.model, "model.path", self.model.path),
             (self.fetch.short_model, "ratio.short_bound.path", self.ratio.short_bound.path),
         ):
-            if repo is not None and not _lies_inside(path or ""):
+            if repo is not None and not lies_inside(path or ""):
                 raise ValueError(f"{key} = {path!r} is fetched and {OUTSIDE}")
         return self
 

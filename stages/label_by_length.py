@@ -14,8 +14,10 @@ from typing import Any
 
 from stages._errors import StageFailed
 from stages._io import write_csv, write_json, write_jsonl
-from stages._params import LabelParams, Params
+from stages._param_blocks import LabelParams
+from stages._params import Params
 from stages._provenance import place, provenance, write_provenance
+from stages.core.answers import is_cut
 from stages.core.labels import GradedResponse, Label, choose_system1, choose_system2, length_histogram, pass_rate
 from stages.data.grades import Graded, Groups, close_id, grade_samples, write_grades
 from stages.data.overlap import check_overlap
@@ -125,7 +127,7 @@ def _source_summary(
         "num_problems": len(problems),
         "num_responses": len(every),
         "pass_rate": fmean(pass_rate([graded.response for graded in answers]) for answers in problems),
-        "truncation_rate": fmean(graded.sample.finish_reason == "length" for graded in every),
+        "truncation_rate": fmean(is_cut(graded.sample.finish_reason) for graded in every),
         "verifier_error_rate": fmean(graded.grade.error for graded in every),
         "num_problems_without_correct": sum(not any(g.grade.correct for g in answers) for answers in problems),
         "num_problems_chosen": len({graded.sample.problem_id for graded, _ in chosen}),

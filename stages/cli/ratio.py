@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, TypeVar
 import click
 
 from stages._errors import UserError
-from stages._params import RatioParams, load_params
+from stages._param_blocks import RatioParams
+from stages._params import load_params
 from stages.cli._project import project_root
 
 if TYPE_CHECKING:

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 
 OPEN, CLOSE = "<think>", "</think>"
+ALTERNATIVE = " ||| "  # between gold answers of which each is accepted; no LaTeX answer holds it
 EXACT = re.compile(r"answer\s+(-?\d+)")
 BRACE = re.compile(r"\\.|[{}]", re.DOTALL)  # an escaped character is matched whole, so that its brace is passed over
 
@@ -17,6 +18,11 @@ class Thought:
     thought: str | None
     answer: str
     closed: bool
+
+
+def is_cut(finish_reason: str) -> bool:
+    """Whether an answer was stopped before it ended by itself (`length`, `repetition`): such an answer is wrong."""
+    return finish_reason != "stop"
 
 
 def split_thought(text: str, *, opened_by_prompt: bool = True) -> Thought:
@@ -50,6 +56,11 @@ def boxed(text: str) -> str | None:
                 return text[begin + 1 : brace.start()]
         start = text.rfind(r"\boxed{", 0, start)
     return None
+
+
+def alternatives(gold: str) -> list[str]:
+    """The answers that a gold answer accepts: `80 ||| 81` accepts both, any other gold only itself."""
+    return gold.split(ALTERNATIVE)
 
 
 def normalise(answer: str) -> str:

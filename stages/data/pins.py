@@ -14,7 +14,8 @@ from typing import Any, Literal
 
 from stages._errors import UserError
 from stages._io import digest, read_json, write_json
-from stages._params import HubFile, HubRepo, Params
+from stages._param_blocks import HubFile, HubRepo
+from stages._params import Params
 
 State = Literal["there", "missing", "short", "other revision"]
 FOLDER = Path(".tldr") / "fetch"

@@ -21,7 +21,8 @@ from containers.checkup import check_containers, gpu_line
 from containers.images import make_images, read_images, write_images
 from containers.strays import owner, process_start
 from stages.__main__ import main
-from stages._params import ContainerParams, load_params
+from stages._param_blocks import ContainerParams
+from stages._params import load_params
 from tests.paths import ROOT
 
 NO_RUNTIME = (

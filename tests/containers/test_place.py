@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -164,11 +165,18 @@ def test_an_image_that_cannot_say_what_it_is_is_refused(checkout: Path, enter_im
 
 def test_a_result_says_where_it_was_made(checkout: Path, enter_image: Enter) -> None:
     host, docker = use(checkout, "host"), use(checkout, "docker", "cuda")
-    assert place(host) == {"container_engine": "host", "container_device": "cpu", "container_image": None}
+    engine = f"hf {version('transformers')}"
+    assert place(host) == {
+        "engine": engine,
+        "container_engine": "host",
+        "container_device": "cpu",
+        "container_image": None,
+    }
     assert provenance(host, "sample", ("seed",), __file__)["image"] is None
     image = locked(checkout, "cuda")
     enter_image(image)
     assert place(docker) == {
+        "engine": engine,
         "container_engine": "docker",
         "container_device": "cuda",
         "container_image": f"cuda@{image['inputs']}",
