@@ -21,11 +21,13 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from multiprocessing import get_context
+from typing import Any
 
 from stages._errors import StageFailed, UserError
-from stages.core.answers import OPEN, final_answer_exact, normalise, split_thought
+from stages.core.answers import OPEN, alternatives, final_answer_exact, is_cut, normalise, split_thought
 
 CPU_SECONDS = 10.0  # per response; a typical one takes 0.003
+SMALL, SMALL_TOLERANCE = 1e-3, 1e-3  # below this size, numbers must agree to this share
 # <eos>, <|im_end|>, </s> and so on after the answer; the marks of the thought are not end tokens.
 END_TOKENS = re.compile(r"(?:\s*<(?!/?think>)[^<>\s]+>)+\s*$")
 DELIMITER = re.compile(r"(?<!\\)\$")
@@ -63,7 +65,7 @@ def answer_text(text: str, finish_reason: str) -> str:
     Compressed R1 models often stop thinking altogether (most correct answers of the authors' 7B model to MATH-500 hold no
     `</think>`): a response that ended by itself without closing a thought is taken whole.
     """
-    if finish_reason == "length":
+    if is_cut(finish_reason):
         return ""
     thought = split_thought(text)
     return END_TOKENS.sub("", thought.answer if thought.closed else text.replace(OPEN, "")).strip()
@@ -74,27 +76,55 @@ def grade_exact(text: str, finish_reason: str, gold: str) -> Grade:
     answer = final_answer_exact(answer_text(text, finish_reason))
     if answer is None:
         return WRONG
-    return Grade(normalise(answer) == normalise(gold), answer, error=False)
+    return Grade(normalise(answer) in map(normalise, alternatives(gold)), answer, error=False)
 
 
 def grade_math(text: str, finish_reason: str, gold: str) -> Grade:
     """math-verify on the text after the thought, without a time limit; raises what math-verify raises.
 
-    A gold answer that cannot be parsed is an error, not a wrong response.
+    A gold answer that cannot be parsed is an error, not a wrong response. Of alternatives (`80 ||| 81`) any is right.
     """
-    from math_verify import parse, verify
+    from math_verify import parse
 
     written = answer_text(text, finish_reason)
     if not written:
         return WRONG
-    wanted = parse(gold if DELIMITER.search(gold) else f"${gold}$", parsing_timeout=0, raise_on_error=True)
-    if not wanted:
+    accepted = [_parse_gold(each) for each in alternatives(gold)]
+    if not all(accepted):
         return NO_VERDICT
     found = parse(written, parsing_timeout=0, raise_on_error=True)
     if not found:
         return WRONG
     answer = next((part for part in found if isinstance(part, str)), None)
-    return Grade(bool(verify(wanted, found, timeout_seconds=0, raise_on_error=True)), answer, error=False)
+    return Grade(any(_equal(wanted, found) for wanted in accepted), answer, error=False)
+
+
+def _parse_gold(gold: str) -> list[Any]:
+    from math_verify import parse
+
+    wanted: list[Any] = parse(gold if DELIMITER.search(gold) else f"${gold}$", parsing_timeout=0, raise_on_error=True)
+    return wanted
+
+
+def _equal(wanted: list[Any], found: list[Any]) -> bool:
+    """What math-verify says, but it compares six decimals, to which 3e-19 and 1e-25 are the same: small numbers must
+    also agree in size."""
+    from math_verify import verify
+
+    if not verify(wanted, found, timeout_seconds=0, raise_on_error=True):
+        return False
+    small = [number for number in _numbers(wanted) if 0 < abs(number) < SMALL]
+    given = _numbers(found) if small else []
+    return not given or any(abs(a - b) <= SMALL_TOLERANCE * abs(a) for a in small for b in given)
+
+
+def _numbers(parsed: list[Any]) -> list[Any]:
+    """The finite numbers among what math-verify found (expressions, equations, strings); of `x = 3`, 3.
+
+    They stay sympy's: 10^400 is no Python float.
+    """
+    values = [getattr(part, "rhs", part) for part in parsed]
+    return [value.evalf() for value in values if getattr(value, "is_number", False) and value.is_finite]
 
 
 def _grade_math_all(items: Sequence[Item], processes: int) -> list[Grade]:

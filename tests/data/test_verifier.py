@@ -29,6 +29,8 @@ TRACE = "a 9 + 8 = 6 ; b 6 * 4 = 2 ; . </think> answer 2 <eos>"
         (TRACE.replace("answer 2", ""), "stop", "2", WRONG),
         ("", "stop", "2", WRONG),
         ("</think> answer 10 <eos>", "stop", "10", Grade(True, "10", False)),
+        (TRACE, "stop", "3 ||| 02", Grade(True, "2", False)),
+        (TRACE, "stop", "3 ||| 22", Grade(False, "2", False)),
     ],
 )
 def test_exact(text: str, finish_reason: str, gold: str, grade: Grade) -> None:
@@ -66,6 +68,13 @@ def test_math_grades_in_order_and_counts_failures(monkeypatch: pytest.MonkeyPatc
         (r"</think> no number here", "stop", "5", (False, False)),
         (r"</think> \boxed{5}", "stop", "$ $", (False, True)),
         (r"</think> \boxed{(1,\infty)}", "stop", r"$(1,\infty)$", (True, False)),
+        (r"</think> \boxed{81}", "stop", "80 ||| 81", (True, False)),
+        (r"</think> \boxed{80, 81}", "stop", "80 ||| 81", (False, False)),
+        (r"</think> \boxed{80}", "stop", "80 ||| $ $", (False, True)),
+        (r"</think> $\lambda = 3 \times 10^{-19}$ m", "stop", r"3 \times 10^{-19}", (True, False)),
+        (r"</think> \boxed{3 \times 10^{-25}}", "stop", r"3 \times 10^{-19}", (False, False)),
+        (r"</think> \boxed{0.000333}", "stop", r"\frac{1}{3000}", (True, False)),
+        (r"</think> \boxed{10^{400}}", "stop", "10^{400}", (True, False)),
         (endless, "stop", "1", (False, True)),  # last of its share
     ]
     grades = grade_all([case[:3] for case in cases], "math", processes=2)
