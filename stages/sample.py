@@ -6,6 +6,8 @@ results/sample.json. A killed run goes on where it was. Run: `tldr run sample` (
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +15,16 @@ from stages._io import folder_digest, whole_file, write_json
 from stages._params import Params, used
 from stages._provenance import place, provenance, write_provenance
 from stages._work import mark_done, work_folder
+from stages.core.answers import is_cut
 from stages.data.problems import read_problems
 from stages.data.prompts import decode_text, load_tokenizer
-from stages.engines.base import Request, Response, decode_spec, open_engine
-from stages.engines.rollouts import draw, make_requests
+from stages.engines.base import Engine, Request, Response, decode_spec, open_engine
+from stages.engines.rollouts import Drawn, draw, make_requests
 
 KEYS = ("seed", "model", "decode", "container.engine", "container.device", "engine", "sample")
+ROW_GROUP = 1000  # rows that are in memory at once
+
+Row = dict[str, Any]
 
 
 def main(root: Path, params: Params) -> None:
@@ -30,24 +36,45 @@ def main(root: Path, params: Params) -> None:
         for name, path in sources.items()
     }
     work = work_folder(root, "sample", used(params, KEYS), [model_path, *sources.values()])
-    rows: list[dict[str, Any]] = []
-    with open_engine(params, model_path) as engine:
-        shared = {
-            "engine": engine.name,
-            "model_hash": folder_digest(model_path),
-            "decode_hash": decode_spec(params).digest,
+    with open_engine(params, model_path, logprobs=True) as engine:
+        drawn = {
+            source: draw(engine, wanted, decode_spec(params), params.seed, work / f"{source}.jsonl", f"sample {source}")
+            for source, wanted in requests.items()
         }
-        for source, wanted in requests.items():
-            log = work / f"{source}.jsonl"
-            responses = draw(engine, wanted, decode_spec(params), params.seed, log, f"sample {source}")
-            rows += [_row(source, *pair, tokenizer, shared) for pair in zip(wanted, responses, strict=True)]
+        shared = _shared(engine, model_path, params)
+    summaries = {source: Summary() for source in sources}
+    rows = _rows(requests, drawn, tokenizer, shared, summaries)
     _write_parquet(root / "artifacts" / "samples.parquet", rows)
-    write_json(root / "results" / "sample.json", summary(rows) | place(params))
+    results = {source: summary.figures() for source, summary in summaries.items()}
+    write_json(root / "results" / "sample.json", results | place(params))
     write_provenance(root, provenance(params, "sample", KEYS, __file__), "sample")
     mark_done(work)
 
 
-def _row(source: str, request: Request, response: Response, tokenizer: Any, shared: dict[str, str]) -> dict[str, Any]:
+def _shared(engine: Engine, model_path: Path, params: Params) -> dict[str, str]:
+    """Columns that are the same in every row."""
+    return {
+        "engine": engine.name,
+        "model_hash": folder_digest(model_path),
+        "decode_hash": decode_spec(params).digest,
+    }
+
+
+def _rows(
+    requests: dict[str, list[Request]],
+    drawn: dict[str, Drawn],
+    tokenizer: Any,
+    shared: dict[str, str],
+    summaries: dict[str, Summary],
+) -> Iterator[Row]:
+    """One row per answer, in the order of the requests; each is also counted in its source's summary."""
+    for source, wanted in requests.items():
+        for request, response in zip(wanted, drawn[source], strict=True):
+            summaries[source].add(response)
+            yield _row(source, request, response, tokenizer, shared)
+
+
+def _row(source: str, request: Request, response: Response, tokenizer: Any, shared: dict[str, str]) -> Row:
     return {
         "source": source,
         "problem_id": response.problem_id,
@@ -58,35 +85,47 @@ def _row(source: str, request: Request, response: Response, tokenizer: Any, shar
         "text": decode_text(tokenizer, response.token_ids),
         "num_tokens": response.num_tokens,
         "finish_reason": response.finish_reason,
+        "cumulative_logprob": response.cumulative_logprob,
         **shared,
     }
 
 
-def _write_parquet(path: Path, rows: list[dict[str, Any]]) -> None:
+def _write_parquet(path: Path, rows: Iterable[Row]) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    ids = pa.list_(pa.int32())
-    kinds = {
-        "sample_index": pa.int32(),
-        "seed": pa.int64(),
-        "prompt_ids": ids,
-        "token_ids": ids,
-        "num_tokens": pa.int32(),
-    }
-    schema = pa.schema([(name, kinds.get(name, pa.string())) for name in rows[0]])
-    with whole_file(path) as temporary:
-        pq.write_table(pa.Table.from_pylist(rows, schema=schema), temporary)
+    ids, text, count = pa.list_(pa.int32()), pa.string(), pa.int32()
+    schema = pa.schema(
+        [
+            *(("source", text), ("problem_id", text), ("sample_index", count), ("seed", pa.int64())),
+            *(("prompt_ids", ids), ("token_ids", ids), ("text", text), ("num_tokens", count)),
+            *(("finish_reason", text), ("cumulative_logprob", pa.float64())),
+            *(("engine", text), ("model_hash", text), ("decode_hash", text)),
+        ]
+    )
+    left = iter(rows)
+    with whole_file(path) as temporary, pq.ParquetWriter(temporary, schema) as writer:
+        while group := list(islice(left, ROW_GROUP)):
+            writer.write_table(pa.Table.from_pylist(group, schema=schema))
 
 
-def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """Per source: answers, mean tokens and truncation rate."""
-    result: dict[str, Any] = {}
-    for source in ("system1", "system2"):
-        mine = [row for row in rows if row["source"] == source]
-        result[source] = {
-            "num_responses": len(mine),
-            "mean_tokens": sum(row["num_tokens"] for row in mine) / len(mine),
-            "truncation_rate": sum(row["finish_reason"] == "length" for row in mine) / len(mine),
+class Summary:
+    """Figures of one source, counted answer by answer."""
+
+    def __init__(self) -> None:
+        self.num_responses = self.num_tokens = self.num_cut = self.num_repeating = 0
+
+    def add(self, response: Response) -> None:
+        self.num_responses += 1
+        self.num_tokens += response.num_tokens
+        self.num_cut += is_cut(response.finish_reason)
+        self.num_repeating += response.finish_reason == "repetition"
+
+    def figures(self) -> dict[str, float]:
+        """Answers, mean tokens, share of cut answers, and of those that were cut because they repeat themselves."""
+        return {
+            "num_responses": self.num_responses,
+            "mean_tokens": self.num_tokens / self.num_responses,
+            "truncation_rate": self.num_cut / self.num_responses,
+            "repetition_rate": self.num_repeating / self.num_responses,
         }
-    return result

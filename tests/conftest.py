@@ -7,7 +7,13 @@ from pathlib import Path
 
 import pytest
 
-BLOCKS = ("containers", "pipeline", "model", "dvc")  # markers; a test counts in the first that it has, else as unit
+BLOCKS = (
+    "vllm",
+    "containers",
+    "pipeline",
+    "model",
+    "dvc",
+)  # markers; a test counts in the first that it has, else as unit
 SECONDS = pytest.StashKey[Counter[str]]()
 
 

@@ -1,57 +1,40 @@
-"""lm-eval tasks over local problem files: load one by name, feed its questions, grade and score the answers.
+"""Our lm-eval tasks over local problem files: feed their questions, grade and score the answers.
 
-Reads tasks/*.yaml and the problem files; writes nothing. The functions that the YAML files name (through
-tasks/scoring.py) are `documents`, `score`, `question_mean` and `given_share`. Questions come from `read_problems`, not
-from the `json` builder of `datasets`: that one keeps a cache between runs and turns strings that look like dates into
-time stamps. Written against lm-eval 0.4.13; answers arrive as `stages.engines.lm_eval_model.GeneratedText`.
+Reads the problem files; writes nothing. The functions that the YAML files name (through tasks/scoring.py) are
+`documents`, `score`, `question_mean` and `given_share`. Questions come from `read_problems`, not from the `json` builder
+of `datasets`: that one keeps a cache between runs and turns strings that look like dates into time stamps. Written
+against lm-eval 0.4.13; answers arrive as `stages.engines.lm_eval_model.GeneratedText`.
 """
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from stages._errors import UserError
 from stages._params import Params
-from stages.core.answers import split_thought
+from stages.core.answers import is_cut, split_thought
 from stages.data.problems import read_problems
 from stages.data.verifier import Grade, grade_all
 
 ALL_SAMPLES = "all_samples"  # name of the filter, hence the suffix of lm-eval's metric names
 
 
-def load_tasks(root: Path, params: Params, generation_kwargs: dict[str, Any]) -> dict[str, Any]:
-    """The tasks that `evaluate.tasks` names, as lm-eval `Task` objects in that order, ready to be evaluated."""
-    from lm_eval.tasks import TaskManager
-
-    logging.getLogger("lm_eval").setLevel(logging.ERROR)
-    manager = TaskManager(include_path=str(root / "tasks"), include_defaults=False)
-    members = []
-    for name in params.evaluate.tasks:
-        if name not in manager.all_subtasks:
-            known = ", ".join(manager.all_subtasks) or "no task"
-            raise UserError(
-                f'evaluate.tasks names "{name}", but tasks/ defines {known}; correct the name or add the task.'
-            )
-        config = manager.task_index[name].cfg or {}
-        members.append({"task": name, **_settings(root, params, name, config), "generation_kwargs": generation_kwargs})
-    tasks: dict[str, Any] = manager.load({"group": "evaluate", "task": members})["tasks"]
-    return tasks
+def is_own(task: Any) -> bool:
+    """Whether a loaded lm-eval task is one of ours, which is scored on all answers to a question at once."""
+    return bool(task.config.filter_list[0]["name"] == ALL_SAMPLES)
 
 
-def _settings(root: Path, params: Params, name: str, config: dict[str, Any]) -> dict[str, Any]:
-    """What params.yaml says of a task; it may name a problem file (relative to the root) and a verifier of its own."""
-    if "custom_dataset" not in config or config.get("output_type") != "generate_until":
-        raise UserError(f"tasks/{name}.yaml is not built on _template.yaml; start it with `include: _template.yaml`.")
+def own_settings(root: Path, params: Params, config: dict[str, Any]) -> dict[str, Any]:
+    """What params.yaml says of a task; its YAML may name a problem file (relative to the root), a verifier and more."""
     own = config.get("dataset_kwargs") or {}
     verifier = own.get("verifier", params.data.verifier)
     grading = partial(grade, verifier=verifier, processes=params.engine.processes)
+    path = str(root / own.get("path", params.data.test.path))
     return {
         "repeats": params.evaluate.samples,
-        "dataset_kwargs": {"path": str(root / own.get("path", params.data.test.path)), "verifier": verifier},
+        "dataset_kwargs": {**own, "path": path, "verifier": verifier},
         "filter_list": [
             {
                 "name": ALL_SAMPLES,
@@ -79,7 +62,7 @@ def grade(
     """lm-eval filter over all questions at once (workers start once): each answer with its grade."""
     by_question = [list(group) for group in answers]
     items = [
-        (str(answer), answer.finish_reason, doc["gold"])
+        (answer.text, answer.finish_reason, doc["gold"])
         for group, doc in zip(by_question, docs, strict=True)
         for answer in group
     ]
@@ -91,10 +74,10 @@ def score(doc: dict[str, Any], results: list[list[tuple[Any, Grade]]]) -> dict[s
     """Per-answer values of one question, each a list over its answers; every key lands in lm-eval's sample record."""
     graded = results[0]
     return {
-        "correct": [int(grade.correct and answer.finish_reason == "stop") for answer, grade in graded],
+        "correct": [int(grade.correct and not is_cut(answer.finish_reason)) for answer, grade in graded],
         "num_tokens": [answer.num_tokens for answer, _ in graded],
-        "truncated": [int(answer.finish_reason == "length") for answer, _ in graded],
-        "no_think": [int(not has_thought(answer, answer.finish_reason)) for answer, _ in graded],
+        "truncated": [int(is_cut(answer.finish_reason)) for answer, _ in graded],
+        "no_think": [int(not has_thought(answer.text, answer.finish_reason)) for answer, _ in graded],
         "verifier_error": [int(grade.error) for _, grade in graded],
         "answer": [grade.answer for _, grade in graded],
     }
@@ -103,7 +86,7 @@ def score(doc: dict[str, Any], results: list[list[tuple[Any, Grade]]]) -> dict[s
 def has_thought(text: str, finish_reason: str) -> bool:
     """Whether an answer reasons: a closed thought with words in it, or one that was still going on when it was cut."""
     thought = split_thought(text)
-    return bool(thought.thought) if thought.closed else finish_reason == "length"
+    return bool(thought.thought) if thought.closed else is_cut(finish_reason)
 
 
 def question_mean(values: Sequence[Sequence[float]]) -> float:

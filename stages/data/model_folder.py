@@ -8,6 +8,7 @@ little-endian, then a JSON header with `data_offsets` per tensor, then the tenso
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +30,35 @@ def check_model(path: Path) -> None:
             "(a model of the hub: `hf download NAME --local-dir FOLDER`)."
         )
     _check_config(path)
-    for file in _weight_files(path):
+    for file in weight_files(path):
         check_safetensors(file)
     _check_tokenizer(path)
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """Contents of the folder's config.json."""
+    return _read_json(path / "config.json", path)
+
+
+def end_token_ids(path: Path) -> list[int]:
+    """Ids that end an answer: those of generation_config.json, else of config.json (as transformers does)."""
+    file = path / "generation_config.json"
+    ends = _read_json(file, path).get("eos_token_id") if file.is_file() else None
+    ends = read_config(path).get("eos_token_id") if ends is None else ends
+    if ends is None:
+        raise UserError(f"{path / 'config.json'} names no eos_token_id, so no answer would end; add it.")
+    return [ends] if isinstance(ends, int) else [int(end) for end in ends]
+
+
+def num_parameters(path: Path) -> int:
+    """Numbers in all tensors of the folder; the files have passed `check_model`."""
+    count = 0
+    for file in weight_files(path):
+        with file.open("rb") as stream:
+            length = int.from_bytes(stream.read(LENGTH_BYTES), "little")
+            header = json.loads(stream.read(length))
+        count += sum(math.prod(entry["shape"]) for name, entry in header.items() if name != "__metadata__")
+    return count
 
 
 def check_safetensors(file: Path) -> None:
@@ -74,7 +101,8 @@ def _check_config(path: Path) -> None:
         raise UserError(f"{path / 'config.json'} names no model_type; {path} is not a transformers model folder.")
 
 
-def _weight_files(path: Path) -> list[Path]:
+def weight_files(path: Path) -> list[Path]:
+    """The safetensors files that a model folder is loaded from: those its index names, else all; UserError if none."""
     index = path / INDEX
     if index.is_file():
         return _shards(path, index)

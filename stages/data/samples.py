@@ -11,7 +11,7 @@ from stages._errors import UserError
 from stages.data.problems import Problem
 
 AGAIN = "run `tldr run sample` to make it again"
-FINISH_REASONS = {"stop", "length"}
+FINISH_REASONS = {"stop", "length", "repetition"}
 
 
 @dataclass(frozen=True)

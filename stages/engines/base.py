@@ -6,22 +6,32 @@ import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from stages._io import digest
 from stages._params import Params
 
 
 @dataclass(frozen=True)
+class Repetition:
+    """An answer whose last `min_count` stretches of 1 to `max_pattern_size` tokens are equal is cut there."""
+
+    max_pattern_size: int
+    min_count: int
+
+
+@dataclass(frozen=True)
 class DecodeSpec:
     """How an answer is drawn. Two numbers may be compared only if their `digest` is equal.
 
-    `max_tokens` counts generated tokens; an answer that reaches it has finish reason `length`.
+    `max_tokens` counts generated tokens; an answer that reaches it has finish reason `length`, one that is cut because
+    it repeats itself has `repetition`.
     """
 
     temperature: float
     top_p: float
     max_tokens: int
+    repetition: Repetition | None = None
 
     @property
     def digest(self) -> str:
@@ -39,13 +49,18 @@ class Request:
 
 @dataclass(frozen=True)
 class Response:
-    """One answer. `token_ids` are the generated ids, with the end token if one was drawn; their number is the length."""
+    """One answer. `token_ids` are the generated ids, with the end token if one was drawn; their number is the length.
+
+    `cumulative_logprob` is the sum of the log-probabilities (nats, before temperature and top-p) of the generated
+    tokens, None from an engine that was not asked for it.
+    """
 
     problem_id: str
     sample_index: int
     seed: int
     token_ids: tuple[int, ...]
-    finish_reason: str  # "stop" | "length"
+    finish_reason: str  # "stop" | "length" | "repetition"
+    cumulative_logprob: float | None = None
 
     @property
     def num_tokens(self) -> int:
@@ -66,6 +81,11 @@ class Engine(Protocol):
         """Answer with the weights in the folder `model_path` from now on (same architecture and tokenizer)."""
         ...
 
+    def weights(self) -> dict[str, str]:
+        """Hash of every tensor that answers, by its name in the checkpoint, read back from the serving model
+        (`stages.engines.weights.tensor_hash`). StageFailed if the workers of the engine do not agree."""
+        ...
+
     def __enter__(self) -> Engine: ...
 
     def __exit__(self, *error: object) -> None: ...
@@ -78,15 +98,27 @@ def answer_seed(seed: int, problem_id: str, sample_index: int) -> int:
 
 
 def decode_spec(params: Params) -> DecodeSpec:
-    return DecodeSpec(params.decode.temperature, params.decode.top_p, params.decode.max_tokens)
+    decode = params.decode
+    repetition = None if decode.repetition is None else Repetition(**decode.repetition.model_dump())
+    return DecodeSpec(decode.temperature, decode.top_p, decode.max_tokens, repetition)
 
 
-def open_engine(params: Params, model_path: Path) -> Engine:
-    """The engine that `params.engine` names, on the model folder `model_path`."""
+def open_engine(params: Params, model_path: Path, *, logprobs: bool = False) -> Engine:
+    """The engine that `params.engine` names, on the model folder `model_path`; `logprobs` asks for
+    `Response.cumulative_logprob`, which the transformers engine does not give."""
+    engine, device = params.engine, params.container.device
+    if engine.name == "vllm":
+        from stages.engines.vllm import VllmEngine
+
+        return VllmEngine(model_path, params.model.dtype, device, engine, params.decode.max_tokens, logprobs=logprobs)
     from stages.engines.hf import HfEngine
 
-    return HfEngine(model_path, params.model.dtype, params.container.device, **_sizes(params))
-
-
-def _sizes(params: Params) -> dict[str, Any]:
-    return params.engine.model_dump(exclude={"name"})
+    return HfEngine(
+        model_path,
+        params.model.dtype,
+        device,
+        processes=engine.processes,
+        threads=engine.threads,
+        batch_size=engine.batch_size,
+        evict_every=engine.evict_every,
+    )

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
 
-from stages.engines.base import DecodeSpec, Request, Response, answer_seed
+from stages.engines.base import DecodeSpec, Repetition, Request, Response, answer_seed
 
 CACHE_CHUNK = 64  # columns by which a cache grows; plain concatenation copies the whole cache at every token
 
@@ -83,6 +83,34 @@ def make_batches(requests: Sequence[Request], batch_size: int) -> list[list[Requ
     return [ordered[i : i + batch_size] for i in range(0, len(ordered), batch_size)]
 
 
+def repetition_end(token_ids: Sequence[int], repetition: Repetition | None) -> int | None:
+    """Number of tokens after which vLLM would have cut the answer because it repeats itself; None if it would not.
+
+    Found afterwards, so a repeating answer costs its whole length here; the answer is the same. The last token is
+    never the place: an end token, or the limit, comes first in vLLM as well (0.31.0, v1/core/sched/utils.py, check_stop).
+    """
+    if repetition is None:
+        return None
+    ids = np.asarray(token_ids[:-1])
+    ends = [
+        end
+        for size in range(1, repetition.max_pattern_size + 1)
+        if (end := _first_end(ids, size, repetition.min_count)) is not None
+    ]
+    return min(ends, default=None)
+
+
+def _first_end(ids: np.ndarray, size: int, count: int) -> int | None:
+    """Length of the shortest prefix of `ids` (shape (n,)) that ends in `count` copies of a pattern of `size` tokens."""
+    repeats = ids[size:] == ids[:-size]  # entry i: token i + size equals the one a pattern before
+    wanted = size * (count - 1)  # so many such equalities in a row
+    if len(repeats) < wanted:
+        return None
+    runs = np.convolve(repeats.astype(np.int64), np.ones(wanted, dtype=np.int64), mode="valid")
+    full = np.flatnonzero(runs == wanted)
+    return int(full[0]) + wanted + size if len(full) else None
+
+
 class _Batch:
     """Rows in flight: left-padded prompts, then one column per decode step."""
 
@@ -129,6 +157,9 @@ class _Batch:
     def response(self, row: int, num_tokens: int, finish_reason: str) -> Response:
         request = self.requests[row]
         token_ids = tuple(self.tokens[row, :num_tokens].tolist())
+        cut = repetition_end(token_ids, self.spec.repetition)
+        if cut is not None:
+            token_ids, finish_reason = token_ids[:cut], "repetition"
         return Response(request.problem_id, request.sample_index, self.seeds[row], token_ids, finish_reason)
 
 

@@ -1,19 +1,17 @@
-"""The transformers engine: worker processes with one model each, or the calling process where one is enough."""
+"""The transformers engine: worker processes with one model each (`HfEngine`), or a model that is at hand (`LiveEngine`)."""
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import queue
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from stages._errors import StageFailed
 from stages.data.model_folder import check_model
 from stages.engines.base import DecodeSpec, Request, Response
+from stages.engines.limits import check_context
+from stages.engines.workers import WorkerPool
 
-POLL_SECONDS = 0.5  # how soon a worker notices that its parent was killed, and the parent that a worker was
+ADVICE = "lower engine.batch_size or engine.processes"
 
 
 class HfEngine:
@@ -33,73 +31,98 @@ class HfEngine:
         evict_every: int,
     ) -> None:
         check_model(model_path)
-        self._settings = (dtype, device, threads, evict_every)
-        self._batch_size = batch_size
-        self._model_path = model_path
-        self._workers: list[Any] = []
-        self._tasks: list[Any] = []
-        self._num_processes = processes
-        self._results: Any = None
+        arguments = (str(model_path), dtype, device, threads, batch_size, evict_every)
+        self._pool = WorkerPool(_TransformersModel, processes, arguments, ADVICE)
+        self._model_path, self._num_processes = model_path, processes
 
     def __enter__(self) -> HfEngine:
-        context = multiprocessing.get_context("spawn")
-        self._results = context.Queue()
-        for _ in range(self._num_processes):
-            tasks = context.Queue()
-            arguments = (str(self._model_path), *self._settings, tasks, self._results)
-            worker = context.Process(target=_work, args=arguments, daemon=True)
-            worker.start()
-            self._tasks.append(tasks)
-            self._workers.append(worker)
+        self._pool.__enter__()
         return self
 
     def __exit__(self, *error: object) -> None:
-        for tasks in self._tasks:
-            tasks.put(None)
-        for worker in self._workers:
-            worker.join(timeout=0.0 if error and error[0] else 10.0)
-            if worker.is_alive():
-                worker.terminate()
-                worker.join()
-        self._workers, self._tasks = [], []
+        self._pool.__exit__(*error)
 
     def load(self, model_path: Path) -> None:
-        """Have every worker read the weights in `model_path`; returns at once, the next `generate` uses them."""
+        """See `Engine.load`; returns at once, the next `generate` uses the new weights."""
         check_model(model_path)
-        self._model_path = model_path
-        for tasks in self._tasks:
-            tasks.put(("load", str(model_path)))
+        self._pool.load(model_path)
 
     def generate(self, requests: Iterable[Request], spec: DecodeSpec, seed: int) -> Iterator[Response]:
         """See `Engine.generate`. Requests are dealt in order of prompt length, so that the workers end together."""
         from stages.engines.decoding import make_batches
 
-        ordered = [request for batch in make_batches(list(requests), 1) for request in batch]
-        for index, tasks in enumerate(self._tasks):
-            share = ordered[index :: len(self._tasks)]
-            tasks.put(("generate", make_batches(share, self._batch_size), spec, seed))
-        running = len(self._tasks)
-        while running:
-            kind, value = self._next_result()
-            if kind == "response":
-                yield value
-            elif kind == "failed":
-                raise StageFailed(f"An engine process failed: {value}. Correct the cause and run again to go on.")
-            else:
-                running -= 1
+        wanted = list(requests)
+        check_context(self._model_path, wanted, spec)
+        ordered = [request for batch in make_batches(wanted, 1) for request in batch]
+        shares = [ordered[index :: self._num_processes] for index in range(self._num_processes)]
+        return self._pool.generate(shares, spec, seed)
 
-    def _next_result(self) -> tuple[str, Any]:
-        while True:
-            try:
-                result: tuple[str, Any] = self._results.get(timeout=POLL_SECONDS)
-                return result
-            except queue.Empty:
-                dead = [w for w in self._workers if not w.is_alive()]
-                if dead:
-                    raise StageFailed(
-                        f"An engine process ended with code {dead[0].exitcode} (killed, or out of memory); lower "
-                        "engine.batch_size or engine.processes and run again: finished answers are kept."
-                    ) from None
+    def weights(self) -> dict[str, str]:
+        """See `Engine.weights`."""
+        return self._pool.weights()
+
+
+class LiveEngine:
+    """The transformers model that is at hand in this process (in training), as it is at each call."""
+
+    name = "live"
+
+    def __init__(self, model: Any, batch_size: int, evict_every: int) -> None:
+        self._model, self._batch_size, self._evict_every = model, batch_size, evict_every
+
+    def __enter__(self) -> LiveEngine:
+        return self
+
+    def __exit__(self, *error: object) -> None: ...
+
+    def load(self, model_path: Path) -> None:
+        """Nothing is read: the weights in the folder are those of the model, which `weights` lets the caller check."""
+
+    def generate(self, requests: Iterable[Request], spec: DecodeSpec, seed: int) -> Iterator[Response]:
+        """See `Engine.generate`. The model is in evaluation mode while it answers, and as it was afterwards."""
+        from stages.engines.decoding import decode_batch, make_batches
+
+        training = self._model.training
+        self._model.eval()
+        try:
+            for batch in make_batches(list(requests), self._batch_size):
+                yield from decode_batch(self._model, batch, spec, seed, self._evict_every)
+        finally:
+            self._model.train(training)
+
+    def weights(self) -> dict[str, str]:
+        """See `Engine.weights`."""
+        from stages.engines.weights import model_hashes
+
+        return model_hashes(self._model)
+
+
+class _TransformersModel:
+    """What a worker of `HfEngine` holds."""
+
+    def __init__(
+        self, rank: int, model_path: str, dtype: str, device: str, threads: int, batch_size: int, evict_every: int
+    ) -> None:
+        import torch
+
+        torch.set_num_threads(threads)
+        self._dtype, self._device = dtype, device
+        self._batch_size, self._evict_every = batch_size, evict_every
+        self.load(model_path)
+
+    def load(self, model_path: str) -> None:
+        self._model = load_model(model_path, self._dtype, self._device)
+
+    def generate(self, requests: list[Request], spec: DecodeSpec, seed: int) -> Iterator[Response]:
+        from stages.engines.decoding import decode_batch, make_batches
+
+        for batch in make_batches(requests, self._batch_size):
+            yield from decode_batch(self._model, batch, spec, seed, self._evict_every)
+
+    def weights(self) -> dict[str, str]:
+        from stages.engines.weights import model_hashes
+
+        return model_hashes(self._model)
 
 
 def load_model(model_path: str, dtype: str, device: str) -> Any:
@@ -111,49 +134,3 @@ def load_model(model_path: str, dtype: str, device: str) -> Any:
     logging.disable_progress_bar()
     model = AutoModelForCausalLM.from_pretrained(model_path, dtype=getattr(torch, dtype), local_files_only=True)
     return model.to(device).eval()
-
-
-def _work(model_path: str, dtype: str, device: str, threads: int, evict_every: int, tasks: Any, results: Any) -> None:
-    """Life of one worker: loads the model, serves tasks, ends when told to or when its parent is gone."""
-    import signal
-
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides; Ctrl-C reaches the whole process group
-    try:
-        import torch
-
-        torch.set_num_threads(threads)
-        model = load_model(model_path, dtype, device)
-        while (task := _next_task(tasks)) is not None:
-            if task[0] == "load":
-                model = load_model(task[1], dtype, device)
-            else:
-                _serve(model, task[1], task[2], task[3], evict_every, results)
-                results.put(("done", None))
-    except Exception as error:  # noqa: BLE001 - whatever it is, the parent reports it
-        results.put(("failed", f"{type(error).__name__}: {error}"))
-
-
-def _serve(
-    model: Any, batches: list[list[Request]], spec: DecodeSpec, seed: int, evict_every: int, results: Any
-) -> None:
-    from stages.engines.decoding import decode_batch
-
-    for batch in batches:
-        for response in decode_batch(model, batch, spec, seed, evict_every):
-            results.put(("response", response))
-            if _orphaned():
-                os._exit(1)
-
-
-def _next_task(tasks: Any) -> Any:
-    while True:
-        try:
-            return tasks.get(timeout=POLL_SECONDS)
-        except queue.Empty:
-            if _orphaned():
-                return None
-
-
-def _orphaned() -> bool:
-    parent = multiprocessing.parent_process()
-    return parent is not None and os.getppid() != parent.pid

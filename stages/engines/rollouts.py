@@ -1,14 +1,17 @@
-"""Draw k answers per problem, resumably: finished answers go to an append-only log and are never drawn again."""
+"""Draw k answers per problem, resumably: finished answers go to an append-only file and are never drawn again.
+
+Answers stay on disk: memory grows by an index entry per answer, whatever its length.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from stages._io import AppendLog
 from stages.data.problems import Problem
 from stages.data.prompts import prompt_ids
+from stages.data.response_store import ResponseStore
 from stages.engines.base import DecodeSpec, Engine, Request, Response
 from stages.engines.progress import track
 
@@ -22,19 +25,33 @@ def make_requests(tokenizer: Any, problems: Sequence[Problem], num_samples: int)
     return requests
 
 
-def draw(
-    engine: Engine, requests: Sequence[Request], spec: DecodeSpec, seed: int, log_path: Path, title: str
-) -> list[Response]:
-    """All answers in the order of `requests`; those that `log_path` holds are read, the others drawn and appended."""
-    with AppendLog(log_path) as log:
-        done = {(row["problem_id"], row["sample_index"]): _from_row(row) for row in log.rows}
-        left = [r for r in requests if (r.problem_id, r.sample_index) not in done]
-        if left:
-            for response in track(engine.generate(left, spec, seed), len(left), title):
-                log.append(vars(response))
-                done[response.problem_id, response.sample_index] = response
-    return [done[r.problem_id, r.sample_index] for r in requests]
+class Drawn:
+    """All answers in the order of their requests, read from the store one at a time; can be gone through repeatedly."""
+
+    def __init__(self, path: Path, requests: Sequence[Request]) -> None:
+        self._path, self._requests = path, requests
+
+    def __len__(self) -> int:
+        return len(self._requests)
+
+    def __iter__(self) -> Iterator[Response]:
+        with ResponseStore(self._path) as store:
+            for request in self._requests:
+                yield store.read(request)
 
 
-def _from_row(row: dict[str, Any]) -> Response:
-    return Response(**{**row, "token_ids": tuple(row["token_ids"])})
+def draw(engine: Engine, requests: Sequence[Request], spec: DecodeSpec, seed: int, log_path: Path, title: str) -> Drawn:
+    """Draw what `log_path` does not hold yet and append it there, answer by answer as they end."""
+    with ResponseStore(log_path) as store:
+        draw_missing(engine, requests, spec, seed, store, title)
+    return Drawn(log_path, requests)
+
+
+def draw_missing(
+    engine: Engine, requests: Sequence[Request], spec: DecodeSpec, seed: int, store: ResponseStore, title: str
+) -> None:
+    """Answers to those of `requests` that `store` does not hold, added to it as they end."""
+    left = {(r.problem_id, r.sample_index): r for r in requests if r not in store}
+    if left:
+        for response in track(engine.generate(list(left.values()), spec, seed), len(left), title):
+            store.add(left[response.problem_id, response.sample_index], response)

@@ -52,7 +52,7 @@ def make_model(engine: Engine, log_path: Path, **changes: Any) -> EngineLM:
         "encode": lambda prompt: (BOS_ID, *range(10, 10 + len(prompt.split()))),
         "decode": lambda ids: " ".join(map(str, ids)),
         "bos_id": BOS_ID,
-        "log_path": log_path,
+        "store": log_path,
         "title": "test",
     }
     return EngineLM(engine, SPEC, 1, **settings | changes)
@@ -60,7 +60,8 @@ def make_model(engine: Engine, log_path: Path, **changes: Any) -> EngineLM:
 
 def instance(task: str, doc_id: int, prompt: str, repeats: int, **settings: Any) -> Instance:
     arguments = (prompt, generation_settings(SPEC) | settings)
-    return Instance("generate_until", {"id": f"q{doc_id}"}, arguments, 0, (task, doc_id, repeats))
+    doc = {"id": f"q{doc_id}", "prompt": prompt, "gold": "1"}
+    return Instance("generate_until", doc, arguments, 0, (task, doc_id, repeats))
 
 
 def repeated(*instances: Instance) -> list[Instance]:
@@ -69,10 +70,10 @@ def repeated(*instances: Instance) -> list[Instance]:
 
 
 def test_a_generated_text_keeps_everything_through_pickle_and_copy() -> None:
-    text = GeneratedText("answer 7 <eos>", [3, 4, 5], "stop", 2**62)
+    text = GeneratedText("a 3 </think> answer 7 <eos>", [3, 4, 5], "stop", 2**62)
     for other in (pickle.loads(pickle.dumps(text)), copy.deepcopy(text), copy.copy(text)):
         assert isinstance(other, GeneratedText)
-        assert other == "answer 7 <eos>"
+        assert (other, other.text) == ("answer 7", "a 3 </think> answer 7 <eos>")
         assert (other.token_ids, other.num_tokens, other.finish_reason, other.seed) == ((3, 4, 5), 3, "stop", 2**62)
 
 
@@ -92,6 +93,22 @@ def test_finished_answers_are_not_drawn_again(tmp_path: Path) -> None:
     texts = make_model(second, tmp_path / "log").generate_until(whole)
     assert [request.problem_id for request in second.asked] == ["a/q1", "a/q1"]
     assert texts == make_model(CountingEngine(), tmp_path / "other").generate_until(whole)
+
+
+def test_two_questions_with_one_id_are_refused(tmp_path: Path) -> None:
+    twice = [instance("a", 0, "x", 1), instance("a", 1, "x y", 1)]
+    twice[1].doc["id"] = "q0"
+    with pytest.raises(UserError, match="Two questions have the id a/q0"):
+        make_model(CountingEngine(), tmp_path / "log").generate_until(twice)
+
+
+def test_questions_of_other_tasks_are_numbered_whatever_their_id(tmp_path: Path) -> None:
+    engine = CountingEngine()
+    others = [instance("a", 0, "x", 1), instance("a", 1, "x y", 1)]
+    for other in others:
+        other.doc = {"id": "same"}
+    assert make_model(engine, tmp_path / "log").generate_until(others) == ["0 2", "0 3"]
+    assert sorted(request.problem_id for request in engine.asked) == ["a/0", "a/1"]
 
 
 @pytest.mark.parametrize("num_bos", [0, 2])
@@ -116,8 +133,8 @@ def test_a_task_with_another_decode_specification_is_refused(tmp_path: Path, set
 def test_log_likelihoods_are_refused(tmp_path: Path) -> None:
     model = make_model(CountingEngine(), tmp_path / "log")
     for method in (model.loglikelihood, model.loglikelihood_rolling):
-        with pytest.raises(UserError, match="generate_until"):
-            method([])
+        with pytest.raises(UserError, match=r"Task a .*generate_until"):
+            method([instance("a", 0, "x", 1)])
 
 
 @pytest.mark.model
@@ -133,6 +150,6 @@ def test_the_transformers_engine_answers_with_its_own_ids(tmp_path: Path) -> Non
     for index, text in enumerate(texts):
         assert isinstance(text, GeneratedText)
         assert (text.token_ids, text.seed) == (direct[index].token_ids, direct[index].seed)
-        assert text.finish_reason == ("stop" if text.endswith(EOS) else "length")
-        assert tuple(tokenizer.convert_tokens_to_ids(text.split())) == text.token_ids
-    assert len(set(texts)) > 1
+        assert text.finish_reason == ("stop" if text.text.endswith(EOS) else "length")
+        assert tuple(tokenizer.convert_tokens_to_ids(text.text.split())) == text.token_ids
+    assert len({text.token_ids for text in texts if isinstance(text, GeneratedText)}) > 1
