@@ -17,7 +17,9 @@ from stages._io import write_csv, write_json
 from stages._params import Params
 from stages._provenance import place, provenance, write_provenance
 from stages.core.ratio import BoundErrors, Bounds, check_bounds, scheduled_share, simulate
+from stages.data.verifier import Grade
 from stages.engines.base import Response, open_engine
+from stages.engines.weights import require_checkpoint
 from stages.training.control import (
     ControlSet,
     Score,
@@ -37,8 +39,7 @@ KEYS = (
 def main(root: Path, params: Params) -> None:
     control = control_set(root, params)
     model_path = root / params.model.path
-    with open_engine(params, model_path) as engine:
-        answers = answer(control, engine, model_path, params.ratio.bound_samples, params.seed, "long bound")
+    answers = _measure(params, control, model_path, "long bound")
     long = score(answers)
     select = params.select
     require_resolution(long, params.ratio.control_samples, select.margin, select.alpha, select.power)
@@ -67,14 +68,20 @@ def main(root: Path, params: Params) -> None:
     write_provenance(root, provenance(params, "ratio-schedule", KEYS, __file__), "ratio-schedule")
 
 
+def _measure(params: Params, control: ControlSet, model_path: Path, title: str) -> list[list[tuple[Response, Grade]]]:
+    """Graded answers of a model, once the engine has shown that it serves exactly that model's weights."""
+    with open_engine(params, model_path) as engine:
+        require_checkpoint(engine, model_path, params.model.dtype)
+        return answer(control, engine, model_path, params.ratio.bound_samples, params.seed, title)
+
+
 def _bounds(
     root: Path, params: Params, control: ControlSet, long: Score, answers: list[Any]
 ) -> tuple[Bounds, BoundErrors]:
     short = params.ratio.short_bound
     if short.source == "model":
         path = root / str(short.path)
-        with open_engine(params, path) as engine:
-            measured = score(answer(control, engine, path, params.ratio.bound_samples, params.seed, "short bound"))
+        measured = score(_measure(params, control, path, "short bound"))
         bounds = Bounds(measured.mean_tokens, long.mean_tokens, measured.accuracy, long.accuracy)
         return bounds, BoundErrors(
             measured.tokens_error, long.tokens_error, measured.accuracy_error, long.accuracy_error

@@ -1,29 +1,29 @@
 """Stage `train`: supervised fine-tuning on the System-1 / System-2 mixture, whose ratio follows the control set.
 
 Reads the base model, artifacts/labels, artifacts/schedule.json and artifacts/control_base.csv; writes artifacts/model
-(the selected checkpoint), results/train.json and results/ratio.csv (one row per control evaluation). A killed run goes
-on from its last checkpoint and ends with the same weights. Run: `tldr run train`.
+(the selected checkpoint), results/train.json and results/ratio.csv (one row per control evaluation). Weights that answer the
+control set, and the checkpoint that is kept, are proven to be the ones in training. A killed run goes on from its last
+checkpoint and ends with the same weights. Run: `tldr run train`.
 """
 
 from __future__ import annotations
 
 import csv
-import shutil
 from pathlib import Path
 from typing import Any
 
 from stages._errors import StageFailed, UserError
-from stages._io import AppendLog, read_json, whole_folder, write_csv, write_json
+from stages._io import AppendLog, read_json, write_csv, write_json
 from stages._params import Params, used
 from stages._provenance import place, provenance, write_provenance
 from stages._work import mark_done, work_folder
 from stages.core.mixing import Window
-from stages.core.ratio import Bounds, next_ratio, scheduled_share
-from stages.engines.base import Engine, open_engine
 from stages.training.control import ControlSet, Score, answer, control_set, score
 from stages.training.examples import SOURCES, batch_at, read_examples, realised_shares
-from stages.training.loop import LOSS_FILE, Trainer
+from stages.training.loop import Trainer, publish
 from stages.training.selection import Selection, select_checkpoint
+from stages.training.serving import ControlServer, open_server, proven
+from stages.training.steering import decide, scores, windows_so_far
 
 KEYS = (
     "seed",
@@ -55,16 +55,17 @@ def main(root: Path, params: Params) -> None:
     work = work_folder(
         root, "train", used(params, KEYS), [*inputs, *(labels / f"{source}.jsonl" for source in SOURCES)]
     )
-    trainer = Trainer(params, model_path, work)
-    with open_engine(params, model_path) as engine, AppendLog(work / "windows.jsonl") as log:
+    with open_server(params, model_path) as server, AppendLog(work / "windows.jsonl") as log:
+        trainer = Trainer(params, model_path, work)
         rows = list(log.rows)
         while len(rows) < params.train.max_steps // params.train.update_every:
-            windows = _windows(params, schedule, rows)
+            windows = windows_so_far(params, schedule, rows)
             shares = _train_window(trainer, params, examples, windows)
-            measured = _evaluate(control, engine, trainer.checkpoint(trainer.step), params)
-            rows.append(_decide(params, schedule, windows, rows, trainer.step, measured) | shares)
+            measured, weights = _evaluate(control, server, trainer, params)
+            row = decide(params, schedule, windows, rows, trainer.step, measured) | shares
+            rows.append(row | {"weights": weights})
             log.append(rows[-1])
-    selection = select_checkpoint(base, _scores(rows), params.select.margin, params.select.alpha)
+    selection = select_checkpoint(base, scores(rows), params.select.margin, params.select.alpha)
     _write_outputs(root, params, trainer, rows, selection)
     mark_done(work)
 
@@ -88,13 +89,6 @@ def _read_control(root: Path, control: ControlSet) -> Score:
     if [row["question_id"] for row in rows] != [problem.id for problem in control.problems]:
         raise UserError(f"{path} holds other questions than the control set; run `tldr repro ratio-schedule`.")
     return Score(tuple(float(row["accuracy"]) for row in rows), tuple(float(row["tokens"]) for row in rows), 0.0)
-
-
-def _windows(params: Params, schedule: dict[str, Any], rows: list[dict[str, Any]]) -> list[Window]:
-    """Every window so far and the next one: start position (examples) and System-1 share."""
-    length = params.train.update_every * params.train.batch_size
-    shares = [schedule["weights"]["system1"], *(row["next_short_share"] for row in rows)]
-    return [Window(index * length, share) for index, share in enumerate(shares)]
 
 
 def _train_window(
@@ -121,68 +115,14 @@ def _train_window(
     }
 
 
-def _evaluate(control: ControlSet, engine: Engine, checkpoint: Path, params: Params) -> Score:
-    engine.load(checkpoint)
-    title = f"control {checkpoint.name}"
-    return score(answer(control, engine, checkpoint, params.ratio.control_samples, params.seed, title))
-
-
-def _decide(
-    params: Params,
-    schedule: dict[str, Any],
-    windows: list[Window],
-    rows: list[dict[str, Any]],
-    step: int,
-    measured: Score,
-) -> dict[str, Any]:
-    """The row of this control evaluation, with the share of the next window."""
-    ratio, bounds = params.ratio, Bounds(**schedule["bounds"])
-    share = windows[-1].short_share
-    last = rows[-1] if rows else None
-    moved = next_ratio(
-        ratio.controller,
-        bounds,
-        measured.mean_tokens,
-        measured.accuracy,
-        (share, 1.0 - share),
-        eta=schedule["eta"],
-        smoothing=ratio.smoothing,
-        floor=ratio.floor,
-        benefit_smoothing=ratio.benefit_smoothing,
-        previous=None if last is None else (last["benefit1"], last["benefit2"]),
-    )
-    return {
-        "step": step,
-        "short_share": share,
-        "next_short_share": _next_share(params, len(windows), moved.weights[0]),
-        "mean_tokens": measured.mean_tokens,
-        "mean_tokens_se": measured.tokens_error,
-        "accuracy": measured.accuracy,
-        "accuracy_se": measured.accuracy_error,
-        "truncation_rate": measured.truncation_rate,
-        "benefit1": moved.benefit1,
-        "benefit1_se": measured.tokens_error / (bounds.long_tokens - bounds.short_tokens),
-        "benefit2": moved.benefit2,
-        "benefit2_se": measured.accuracy_error / (bounds.long_accuracy - bounds.short_accuracy),
-        "question_accuracy": list(measured.question_accuracy),
-        "question_tokens": list(measured.question_tokens),
-    }
-
-
-def _next_share(params: Params, window: int, steered: float) -> float:
-    ratio = params.ratio
-    if ratio.schedule == "dynamic":
-        return steered
-    num_windows = params.train.max_steps // params.train.update_every
-    window = min(window, num_windows - 1)
-    return scheduled_share(ratio.schedule, ratio.init, ratio.final, window, num_windows, params.seed, ratio.floor)
-
-
-def _scores(rows: list[dict[str, Any]]) -> list[tuple[int, Score]]:
-    return [
-        (row["step"], Score(tuple(row["question_accuracy"]), tuple(row["question_tokens"]), row["truncation_rate"]))
-        for row in rows
-    ]
+def _evaluate(control: ControlSet, server: ControlServer, trainer: Trainer, params: Params) -> tuple[Score, str]:
+    """The control score of the model in training, and the digest of the weights that answered."""
+    checkpoint = trainer.checkpoint(trainer.step)
+    with proven(server, trainer.model, checkpoint) as (engine, weights):
+        answers = answer(
+            control, engine, checkpoint, params.ratio.control_samples, params.seed, f"control {checkpoint.name}"
+        )
+    return score(answers), weights
 
 
 def _write_outputs(
@@ -191,11 +131,8 @@ def _write_outputs(
     if trainer.step != params.train.max_steps:
         raise StageFailed(f"Training ended at step {trainer.step} of {params.train.max_steps}; run it again to go on.")
     plot = [{name: row[name] for name in COLUMNS} for row in rows]
-    chosen = next(row for row in plot if row["step"] == selection.step)
-    with whole_folder(root / "artifacts" / "model") as folder:
-        for file in sorted(trainer.checkpoint(selection.step).iterdir()):
-            if file.name not in ("optimizer.pt", LOSS_FILE):
-                shutil.copyfile(file, folder / file.name)
+    chosen = next(row for row in rows if row["step"] == selection.step)
+    publish(trainer.checkpoint(selection.step), root / "artifacts" / "model", params.model.dtype, chosen["weights"])
     write_csv(root / "results" / "ratio.csv", plot)
     metrics = {
         "selected_step": selection.step,
@@ -205,7 +142,9 @@ def _write_outputs(
         "control_tokens": chosen["mean_tokens"],
         "short_share_mean": sum(row["short_share"] for row in plot) / len(plot),
         "short_share_final": plot[-1]["short_share"],
+        "control_engine": params.train.control_engine,
         **place(params),
     }
     write_json(root / "results" / "train.json", metrics)
-    write_provenance(root, provenance(params, "train", KEYS, __file__), "train")
+    record = provenance(params, "train", KEYS, __file__, weights=chosen["weights"])
+    write_provenance(root, record, "train")

@@ -11,6 +11,7 @@ from typing import Any
 from stages._errors import StageFailed
 from stages._io import digest
 from stages._params import Params
+from stages.core.answers import is_cut
 from stages.data.problems import Problem, read_problems
 from stages.data.prompts import decode_text, load_tokenizer
 from stages.data.verifier import Grade, grade_all
@@ -95,7 +96,7 @@ def score(answers: Sequence[Sequence[tuple[Response, Grade]]]) -> Score:
     return Score(
         tuple(_mean([float(grade.correct) for _, grade in question]) for question in answers),
         tuple(_mean([float(response.num_tokens) for response, _ in question]) for question in answers),
-        _mean([float(response.finish_reason == "length") for response in every]),
+        _mean([float(is_cut(response.finish_reason)) for response in every]),
     )
 
 

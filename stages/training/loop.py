@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from stages._errors import StageFailed
 from stages._io import read_json, whole_folder, write_json
 from stages._params import Params
 from stages.training.examples import Example, collate
@@ -32,6 +33,11 @@ class Trainer:
         )
         if self.step:
             self._optimizer.load_state_dict(torch.load(source / "optimizer.pt", weights_only=True))
+
+    @property
+    def model(self) -> Any:
+        """The transformers model in training."""
+        return self._model
 
     def checkpoint(self, step: int) -> Path:
         return self._folder / f"step-{step:05d}"
@@ -100,6 +106,22 @@ def _trainable(path: Path, params: Params) -> Any:
     from stages.engines.hf import load_model
 
     return load_model(str(path), params.model.dtype, params.container.device).train()
+
+
+def publish(checkpoint: Path, target: Path, dtype: str, weights: str) -> None:
+    """Copy the model files of a checkpoint to the folder `target`; StageFailed, and no folder, unless the digest of the
+    copied weights is `weights`, that of the weights whose control score had the checkpoint chosen."""
+    from stages.engines.weights import checkpoint_hashes, weights_digest
+
+    with whole_folder(target) as folder:
+        for file in sorted(checkpoint.iterdir()):
+            if file.name not in ("optimizer.pt", LOSS_FILE):
+                shutil.copyfile(file, folder / file.name)
+        if weights_digest(checkpoint_hashes(folder, dtype)) != weights:
+            raise StageFailed(
+                f"{checkpoint} does not hold the weights that answered the control set, so it was changed afterwards; "
+                f"remove {checkpoint.parent} and run `tldr run train` again."
+            )
 
 
 def copy_tokenizer(model_path: Path, folder: Path) -> None:

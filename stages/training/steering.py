@@ -1,0 +1,76 @@
+"""What one control evaluation decides: the System-1 share of the next window, and the row that records why. No files."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from stages._params import Params
+from stages.core.mixing import Window
+from stages.core.ratio import Bounds, next_ratio, scheduled_share
+from stages.training.control import Score
+
+
+def windows_so_far(params: Params, schedule: dict[str, Any], rows: list[dict[str, Any]]) -> list[Window]:
+    """Every window of `rows` and the next one: start position (examples) and System-1 share."""
+    length = params.train.update_every * params.train.batch_size
+    shares = [schedule["weights"]["system1"], *(row["next_short_share"] for row in rows)]
+    return [Window(index * length, share) for index, share in enumerate(shares)]
+
+
+def decide(
+    params: Params,
+    schedule: dict[str, Any],
+    windows: list[Window],
+    rows: list[dict[str, Any]],
+    step: int,
+    measured: Score,
+) -> dict[str, Any]:
+    """The row of this control evaluation, with the share of the next window."""
+    ratio, bounds = params.ratio, Bounds(**schedule["bounds"])
+    share = windows[-1].short_share
+    last = rows[-1] if rows else None
+    moved = next_ratio(
+        ratio.controller,
+        bounds,
+        measured.mean_tokens,
+        measured.accuracy,
+        (share, 1.0 - share),
+        eta=schedule["eta"],
+        smoothing=ratio.smoothing,
+        floor=ratio.floor,
+        benefit_smoothing=ratio.benefit_smoothing,
+        previous=None if last is None else (last["benefit1"], last["benefit2"]),
+    )
+    return {
+        "step": step,
+        "short_share": share,
+        "next_short_share": _next_share(params, len(windows), moved.weights[0]),
+        "mean_tokens": measured.mean_tokens,
+        "mean_tokens_se": measured.tokens_error,
+        "accuracy": measured.accuracy,
+        "accuracy_se": measured.accuracy_error,
+        "truncation_rate": measured.truncation_rate,
+        "benefit1": moved.benefit1,
+        "benefit1_se": measured.tokens_error / (bounds.long_tokens - bounds.short_tokens),
+        "benefit2": moved.benefit2,
+        "benefit2_se": measured.accuracy_error / (bounds.long_accuracy - bounds.short_accuracy),
+        "question_accuracy": list(measured.question_accuracy),
+        "question_tokens": list(measured.question_tokens),
+    }
+
+
+def _next_share(params: Params, window: int, steered: float) -> float:
+    ratio = params.ratio
+    if ratio.schedule == "dynamic":
+        return steered
+    num_windows = params.train.max_steps // params.train.update_every
+    window = min(window, num_windows - 1)
+    return scheduled_share(ratio.schedule, ratio.init, ratio.final, window, num_windows, params.seed, ratio.floor)
+
+
+def scores(rows: list[dict[str, Any]]) -> list[tuple[int, Score]]:
+    """(step, control score) of every row."""
+    return [
+        (row["step"], Score(tuple(row["question_accuracy"]), tuple(row["question_tokens"]), row["truncation_rate"]))
+        for row in rows
+    ]
