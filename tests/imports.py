@@ -22,9 +22,9 @@ def imported_files(root: Path, file: Path) -> set[Path]:
     return found
 
 
-def closure(root: Path, file: Path) -> list[str]:
-    """`file` and everything it imports, directly or not, as sorted paths relative to `root`."""
-    todo, seen = [file], set()
+def closure(root: Path, *files: Path) -> list[str]:
+    """`files` and everything they import, directly or not, as sorted paths relative to `root`."""
+    todo, seen = [*files], set()
     while todo:
         current = todo.pop()
         if current not in seen:

@@ -93,6 +93,7 @@ def make_params(max_tokens: int = MAX_TOKENS, **evaluate_block: Any) -> Params:
     document["model"]["path"] = "models/tiny"
     document["data"] |= {"verifier": "exact", "test": {"path": "test.jsonl"}}
     document["decode"] |= {"temperature": 1.0, "top_p": 1.0, "max_tokens": max_tokens}
+    evaluate_block = {"budgets": [max_tokens // 2, max_tokens]} | evaluate_block
     document["evaluate"] |= {"tasks": ["tiny"], "samples": NUM_SAMPLES, "resamples": 1000} | evaluate_block
     document["engine"]["processes"] = 1
     return check_params(document, "params.yaml")
@@ -135,10 +136,75 @@ def test_both_items_write_their_files_and_the_files_agree(root: Path) -> None:
     assert any(row["truncated"] == "1" for row in table(root, "base"))
 
 
+def test_the_budget_curve_ends_at_the_accuracy_of_the_run(root: Path) -> None:
+    run_both(root, make_params(budgets=[30, MAX_TOKENS]))
+    for which, name in (("base", "base"), ("candidate", "metrics")):
+        with (root / "results" / "budget" / f"{which}.csv").open(newline="") as stream:
+            short, whole = csv.DictReader(stream)
+        metrics = json.loads((root / "results" / f"{name}.json").read_text())
+        prefix = "candidate_" if which == "candidate" else ""
+        for key in ("accuracy", "mean_tokens", "truncation_rate"):
+            assert float(whole[key]) == pytest.approx(metrics[prefix + key], abs=1e-12)
+        assert float(short["mean_tokens"]) < float(whole["mean_tokens"])
+        assert float(short["accuracy"]) < float(whole["accuracy"])
+        assert (short["task"], short["budget"], whole["budget"]) == ("tiny", "30", str(MAX_TOKENS))
+
+
+def test_a_task_that_is_not_ours_stands_beside_ours(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import datasets
+
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", root / ".tldr" / "cache")
+    write_stock_task(root)
+    run_both(root, make_params(tasks=["stock.yaml", "tiny"]))
+    rows = {(row["task"], row["question_id"], row["sample_index"]): row for row in table(root, "base")}
+    assert len(rows) == 2 * NUM_QUESTIONS * NUM_SAMPLES
+    records = pq.read_table(root / "artifacts" / "evaluations" / "base" / "responses.parquet").to_pylist()
+    stock = [record for record in records if record["task"] == "stock"]
+    assert [record["seed"] for record in stock[:NUM_SAMPLES]] == [
+        answer_seed(1, "stock/0", n) for n in range(NUM_SAMPLES)
+    ]
+    assert all(record["num_tokens"] == len(record["token_ids"]) for record in stock)
+    assert {record["finish_reason"] for record in stock} == {"stop", "length"}
+    assert not any(record["correct"] for record in stock if record["finish_reason"] == "length")
+    raw = json.loads((root / "artifacts" / "evaluations" / "base" / "lm_eval.json").read_text())
+    accuracy = sum(record["correct"] for record in stock) / len(stock)
+    assert raw["results"]["stock"]["exact_match,number"] == pytest.approx(accuracy)
+    assert 0.3 < accuracy < 1
+    assert str(root) not in json.dumps(raw["results"])
+
+
+def test_a_task_of_partial_scores_is_refused_and_nothing_is_written(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import datasets
+
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", root / ".tldr" / "cache")
+    write_stock_task(root, "process_results: !function partly.score\n")
+    (root / "partly.py").write_text("def score(doc, results):\n    return {'exact_match': 0.5}\n")
+    before = written(root)
+    with pytest.raises(UserError, match="Task stock scores answers with more than 0 and 1"):
+        evaluate.main(root, make_params(tasks=["stock.yaml"]), "base", lambda *_: GeneratorEngine(6))
+    assert written(root) == before
+
+
+def write_stock_task(root: Path, more: str = "") -> None:
+    """The same questions through lm-eval's own reader, filter and metric."""
+    (root / "stock.yaml").write_text(
+        f"task: stock\ndataset_path: json\ndataset_kwargs: {{data_files: {{test: {root}/test.jsonl}}}}\n"
+        "test_split: test\noutput_type: generate_until\ndoc_to_text: '{{prompt}}'\ndoc_to_target: '{{gold}}'\n"
+        "process_docs: !function reader.renamed\n"
+        "metric_list: [{metric: exact_match, aggregation: mean, higher_is_better: true}]\n"
+        "filter_list: [{name: number, filter: [{function: regex, regex_pattern: 'answer (\\d+)'}, "
+        f"{{function: take_first}}]}}]\n{more}"
+    )
+    (root / "reader.py").write_text("def renamed(data):\n    return data.remove_columns(['id', 'group'])\n")
+
+
 def test_the_metrics_are_flat_numbers_and_name_the_checkpoint(root: Path) -> None:
     run_both(root, make_params())
     metrics = json.loads((root / "results" / "metrics.json").read_text())
     assert (metrics["selected_step"], metrics["selection_fallback"]) == (32, 1)
+    assert metrics.pop("engine").startswith("hf ")
     place = {name: metrics.pop(name) for name in ("container_engine", "container_device", "container_image")}
     assert place == {"container_engine": "host", "container_device": "cpu", "container_image": None}
     assert all(value is None or isinstance(value, (int, float)) for value in metrics.values())
@@ -202,7 +268,7 @@ def test_missing_models_results_and_names_are_one_sentence(root: Path) -> None:
         assert "\n" not in str(caught.value)
 
     refuse("both", 'evaluate has no item "both"; use evaluate@base or evaluate@candidate')
-    refuse("base", 'evaluate.tasks names "gsm8k", but tasks/ defines tiny', tasks=["gsm8k"])
+    refuse("base", "evaluate.tasks names the task tiny twice", tasks=["tiny", "tasks/tiny.yaml"])
     (root / "results" / "train.json").write_text("{}")
     refuse("candidate", r"results/train.json does not say selected_step; run `tldr repro train`")
     (root / "results" / "train.json").unlink()

@@ -14,8 +14,9 @@ from lm_eval.evaluator import evaluate
 
 from stages._errors import StageFailed, UserError
 from stages._params import Params, check_params, read_yaml
+from stages.data.lm_eval_load import load_tasks
 from stages.data.lm_eval_output import check_records, check_verifier, portable_results, task_records
-from stages.data.lm_eval_tasks import given_share, grade, has_thought, load_tasks, question_mean, score
+from stages.data.lm_eval_tasks import given_share, grade, has_thought, question_mean, score
 from stages.data.verifier import Grade
 from stages.engines.lm_eval_model import GeneratedText
 from tests.paths import ROOT
@@ -125,7 +126,8 @@ def test_loading_writes_no_dataset_cache(root: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_every_task_file_loads_and_every_score_has_an_aggregation(root: Path) -> None:
-    names = [path.stem for path in sorted((root / "tasks").glob("[!_]*.yaml"))]
+    """But the published benchmarks, whose files are not in the checkout."""
+    names = [path.stem for path in sorted((root / "tasks").glob("[!_]*.yaml")) if not path.stem.startswith("tldr_")]
     assert "tiny" in names
     scores = score({}, [[(GeneratedText(RIGHT, [1], "stop", 1), Grade(True, "2", False))]])
     for name, task in load_tasks(root, make_params(tasks=names), SETTINGS).items():
@@ -143,12 +145,34 @@ def test_a_task_may_name_a_problem_file_and_verifier_of_its_own(root: Path) -> N
     assert verifiers == ["math", "exact"]
 
 
-def test_unknown_and_foreign_tasks_are_named(root: Path) -> None:
-    with pytest.raises(UserError, match='names "gsm", but tasks/ defines tiny; correct'):
-        load_tasks(root, make_params(tasks=["tiny", "gsm"]), SETTINGS)
-    (root / "tasks" / "stock.yaml").write_text("task: stock\ndataset_path: json\noutput_type: generate_until\n")
-    with pytest.raises(UserError, match=r"tasks/stock.yaml is not built on _template.yaml"):
-        load_tasks(root, make_params(tasks=["stock"]), SETTINGS)
+def test_a_task_keeps_what_its_yaml_says_of_its_file(root: Path) -> None:
+    """Keys of `dataset_kwargs` that only the task's own reader knows reach it."""
+    reader = "from datasets import Dataset\n\ndef rows(path, columns, verifier, **_):\n"
+    reader += "    row = {'id': 'z', 'prompt': path + columns['gold'] + verifier, 'gold': '2', 'group': ''}\n"
+    (root / "tasks" / "reader.py").write_text(reader + "    return {'test': Dataset.from_list([row])}\n")
+    (root / "tasks" / "own.yaml").write_text(
+        "include: _template.yaml\ntask: own\ncustom_dataset: !function reader.rows\n"
+        "dataset_kwargs: {path: data/x.parquet, columns: {gold: answer}}\n"
+    )
+    (doc,) = load_tasks(root, make_params(tasks=["own"]), SETTINGS)["own"].eval_docs
+    assert doc["prompt"] == f"{root}/data/x.parquetanswerexact"
+
+
+def test_a_benchmark_asks_for_a_boxed_answer_and_grades_it_as_mathematics(root: Path) -> None:
+    """A file in columns of its own, through the template that the published benchmarks share."""
+    write_problems(root, {"problem": r"What is $6 \cdot 7$, {{ n }}?", "answer": "042", "number": 3}, name="own.jsonl")
+    (root / "tasks" / "own.yaml").write_text(
+        "include: _benchmark.yaml\ntask: own\ndataset_kwargs: {path: own.jsonl, verifier: math, source: nowhere,\n"
+        "  columns: {id: number, question: problem, gold: answer}, gold_format: integer}\n"
+    )
+    model = ListLM(*(rf"<think> 6 </think> \[ \boxed{{{answer}}} \] <eos>" for answer in ("42", "43", "42.0")))
+    (sample,) = run(root, model, make_params(tasks=["own"]))["samples"]["own"]
+    instruction = r"Please reason step by step, and put your final answer within \boxed{}."
+    assert model.asked[0][0] == "What is $6 \\cdot 7$, {{ n }}?\n" + instruction
+    assert (sample["doc"]["id"], sample["target"], sample["correct"]) == ("3", "42", [1, 0, 1])
+
+
+def test_a_faulty_question_is_named(root: Path) -> None:
     write_problems(root, {"id": "x", "prompt": "p"})
     with pytest.raises(UserError, match=r'test.jsonl:1: field "gold" is missing'):
         load_tasks(root, make_params(), SETTINGS)
@@ -208,7 +232,8 @@ def test_incomplete_doubled_or_differing_records_fail(root: Path) -> None:
 
 
 def test_portable_results_hold_no_path_date_or_function(root: Path) -> None:
-    kept = portable_results(run(root, ListLM(RIGHT)), root)
+    tasks = load_tasks(root, make_params(), SETTINGS)
+    kept = portable_results(run(root, ListLM(RIGHT)), tasks, 3, root)
     text = json.dumps(kept)
     assert str(root) not in text
     assert "0x" not in text

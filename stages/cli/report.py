@@ -104,35 +104,40 @@ def _model_place(root: Path) -> dict[str, str]:
 
 
 def compared(root: Path, params: Params) -> dict[str, Any]:
-    """`evidence.summary.compare` of the two tables; taken from .tldr/report.json if nothing that it depends on changed."""
+    """`evidence.summary.compare` of the two tables with `budget_curve`, {baseline, candidate}, of both; taken from
+    .tldr/report.json if nothing that it depends on changed."""
     missing = [name for name in TABLES if not (root / name).is_file()]
     if missing:
         raise UserError(f"{' and '.join(missing)} not found; run `tldr repro` to evaluate both models.")
     evaluate = params.evaluate
-    settings = {
+    settings: dict[str, Any] = {
         "margin": evaluate.margin,
         "alpha": evaluate.alpha,
         "resamples": evaluate.resamples,
         "seed": params.seed,
     }
     inputs = [*(root / name for name in TABLES), *sorted(EVIDENCE.glob("*.py"))]
-    key = digest({"settings": settings, "files": {path.name: file_digest(path) for path in inputs}})
+    key = digest(
+        {"settings": settings, "budgets": evaluate.budgets, "files": {path.name: file_digest(path) for path in inputs}}
+    )
     kept = read_state(root, "report")
     if kept.get("key") == key and isinstance(kept.get("report"), dict):
         return dict(kept["report"])
-    report = _compare(root, settings)
+    report = _compare(root, settings, evaluate.budgets)
     with contextlib.suppress(OSError):  # a checkout that cannot be written to can still be reported on
         write_json(root / ".tldr" / "report.json", {"key": key, "report": report})
     return report
 
 
-def _compare(root: Path, settings: dict[str, Any]) -> dict[str, Any]:
+def _compare(root: Path, settings: dict[str, Any], budgets: list[int]) -> dict[str, Any]:
     try:
+        from stages.evidence.budget import budget_curve
         from stages.evidence.estimates import question_tables
         from stages.evidence.questions import read_questions
         from stages.evidence.summary import compare
 
-        base, candidate = (read_questions(root / name) for name in TABLES)
-        return compare(question_tables(base), question_tables(candidate), **settings)
+        base, candidate = (question_tables(read_questions(root / name)) for name in TABLES)
+        curves = {"baseline": budget_curve(base, budgets), "candidate": budget_curve(candidate, budgets)}
+        return compare(base, candidate, **settings) | {"budget_curve": curves}
     except ValueError as error:
         raise UserError(f"The results cannot be compared: {error}; run `tldr repro --force evaluate`.") from None

@@ -1,5 +1,7 @@
 """`tldr run STAGE`: one stage of dvc.yaml, in this process or in a container as container.engine says.
 
+`tldr run evaluate --task NAME` evaluates a model beside the pipeline, see stages/cli/_evaluate.py.
+
 dvc.yaml calls `python -m stages run STAGE`, and a container does so again inside.
 
 Reads params.yaml and what the stage reads; writes what the stage writes and .tldr/last_exit.json.
@@ -42,12 +44,27 @@ KILLED_ADVICE = (
 
 @click.command("run")
 @click.argument("stage")
-def command(stage: str) -> None:
+@click.option(
+    "--task", "tasks", multiple=True, metavar="NAME", help="With `evaluate`: a task or the path of a YAML file."
+)
+@click.option("--model", metavar="PATH", help="With --task: the model folder, model.path if left out.")
+@click.option("--json", "as_json", is_flag=True, help="With --task: print JSON.")
+def command(stage: str, tasks: tuple[str, ...], model: str | None, as_json: bool) -> None:
     """Run one stage as dvc.yaml does: here, or in its container.
 
     STAGE is sample, label-by-length, ratio-schedule, train, evaluate@base or evaluate@candidate. Its outputs are not
     recorded in dvc.lock: use `tldr repro STAGE` for that.
+
+    `tldr run evaluate --task NAME` is no stage: it evaluates a model on other tasks and prints the result. NAME is a task
+    of tasks/, a YAML file, or any task of lm-eval that generates text.
     """
+    if tasks and stage != "evaluate":
+        raise click.UsageError("--task goes with `tldr run evaluate`; a stage evaluates what evaluate.tasks lists.")
+    if not tasks and (model is not None or as_json):
+        raise click.UsageError("--model and --json go with `tldr run evaluate --task NAME`.")
+    if tasks:
+        run_tasks(tasks, model, as_json=as_json)
+        return
     check_stage(stage, groups=False)
     root = project_root()
     with StageRecord(root, stage), stopped_by_sigterm(), contextlib.chdir(root):
@@ -56,6 +73,20 @@ def command(stage: str) -> None:
             run_in_container(root, stage, params)
         else:
             run_stage(root, stage, params)
+
+
+def run_tasks(names: tuple[str, ...], model: str | None, *, as_json: bool) -> None:
+    """The tasks `names` beside the pipeline, on this machine; a `model` that is given is relative to where one is."""
+    from stages.cli._evaluate import evaluate_tasks
+
+    root = project_root()
+    model = None if model is None else str(Path(model).resolve())
+    with stopped_by_sigterm(), contextlib.chdir(root):
+        params = load_params(root)
+        os.environ.update(ENVIRONMENT)
+        if params.container.engine == "host":
+            check_gpu("evaluate", params)
+        evaluate_tasks(root, params, names, model, as_json=as_json)
 
 
 def run_in_container(root: Path, stage: str, params: Params) -> None:

@@ -76,6 +76,18 @@ def test_the_json_object_has_the_promised_keys(results: Path, here: Tldr) -> Non
     assert report["model"]["selection_fallback"] == 0
 
 
+def test_the_budget_curve_follows_its_budgets(results: Path, here: Tldr) -> None:
+    curves = as_json(here)["budget_curve"]
+    assert {row["budget"] for row in curves["baseline"]} == {16, 32, 64, 128, 256, 512}
+    at_64 = {side: next(row for row in rows if row["budget"] == 64) for side, rows in curves.items()}
+    assert (at_64["baseline"]["accuracy"], at_64["baseline"]["mean_tokens"]) == (0.0, 64.0)
+    assert at_64["candidate"]["accuracy"] == pytest.approx(0.96)
+    assert at_64["candidate"]["truncation_rate"] == 0.0
+    path = results / "params.yaml"
+    path.write_text(path.read_text().replace("  - 16\n", ""))
+    assert {row["budget"] for row in as_json(here)["budget_curve"]["candidate"]} == {32, 64, 128, 256, 512}
+
+
 def test_a_second_report_is_the_same_and_follows_its_inputs(results: Path, here: Tldr) -> None:
     first = as_json(here)
     assert as_json(here) == first
