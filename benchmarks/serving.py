@@ -46,6 +46,7 @@ def parser() -> argparse.ArgumentParser:
     )
     options.add_argument("--max-tokens", type=int, help="left out: decode.max_tokens")
     options.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    options.add_argument("--threads", type=int, default=1, help="of the engine, on a CPU")
     options.add_argument("--kv-cache-gb", type=float, help="left out: what params.yaml says (cuda: the GPU's)")
     options.add_argument("--kind", choices=KINDS, help="measure one kind in this process and print JSON")
     return options
@@ -54,7 +55,7 @@ def parser() -> argparse.ArgumentParser:
 def parameters(options: argparse.Namespace) -> Params:
     """params.yaml with one vLLM process; on a GPU bfloat16 and CUDA graphs; every other number as it is."""
     document = read_yaml(ROOT / "params.yaml")
-    document["engine"] |= {"name": "vllm", "processes": 1}
+    document["engine"] |= {"name": "vllm", "processes": 1, "threads": options.threads}
     document["container"]["device"] = options.device
     if options.device == "cuda":
         document["model"]["dtype"] = "bfloat16"
@@ -124,7 +125,10 @@ def ours(params: Params, requests: list[Request]) -> dict[str, Any]:
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
+    from stages.engines.vllm_model import set_environment
+
     params = parameters(options)
+    set_environment(0, params.container.device, params.engine)  # threads count only if set before torch is imported
     requests = wanted_requests(params, options)
     if options.kind == "ours":
         return ours(params, requests)

@@ -38,12 +38,28 @@ def changed(key, value):
         ("ratio.short_bound.source", "model", r"source: model needs a path"),
         ("container.engine", "auto", r"container\.engine = 'auto'"),
         ("evaluate.tasks", [], r"evaluate\.tasks = \[\]"),
+        ("decode.temperature", 0.001, r"decode\.temperature = 0\.001: must be 0 \(greedy\) or from 0\.01 to 2"),
+        ("decode.temperature", 2.5, r"decode\.temperature = 2\.5: must be"),
+        ("decode.temperature", float("nan"), r"decode\.temperature = nan: must be"),
+        ("decode.repetition", {"max_pattern_size": 4, "min_count": 1}, r"decode\.repetition\.min_count = 1"),
+        ("sample.samples_per_problem", 0, r"sample\.samples_per_problem = 0"),
+        ("evaluate.budgets", [64, 32768], r"evaluate\.budgets holds 32768, more than decode\.max_tokens = 640"),
+        ("train.control_engine", "colocated", r"train\.control_engine: colocated needs engine\.name: vllm"),
+        ("engine.vllm.gpu_memory_utilization", 1.5, r"engine\.vllm\.gpu_memory_utilization = 1\.5"),
     ],
 )
 def test_wrong_values_are_named(key, value, said):
     with pytest.raises(UserError, match=said) as failure:
         check_params(changed(key, value), "params.yaml")
     assert "\n" not in str(failure.value)
+
+
+def test_batch_invariance_is_refused_where_vllm_has_no_such_mode():
+    document = changed("engine.vllm.batch_invariant", True)
+    check_params(document, "params.yaml")
+    document["engine"]["name"] = "vllm"
+    with pytest.raises(UserError, match=r"engine\.vllm\.batch_invariant needs container\.device: cuda"):
+        check_params(document, "params.yaml")
 
 
 def test_a_missing_key_is_named():
