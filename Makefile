@@ -54,7 +54,7 @@ $(VENV)/.installed: pyproject.toml $(VENV)/.torch
 	$(BIN)/python -m pip install -q -e ".[stages,test]"
 	@touch $@
 
-$(VLLM_VENV)/.installed: pyproject.toml tests/vllm/requirements.txt $(VLLM_VENV)/.torch
+$(VLLM_VENV)/.installed: pyproject.toml tests/vllm_engine/requirements.txt $(VLLM_VENV)/.torch
 	$(VLLM_VENV)/bin/python -m pip install -q -e ".[stages,test]"
-	$(VLLM_VENV)/bin/python -m pip install -q --no-deps -r tests/vllm/requirements.txt
+	$(VLLM_VENV)/bin/python -m pip install -q --no-deps -r tests/vllm_engine/requirements.txt
 	@touch $@

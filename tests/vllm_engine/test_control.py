@@ -9,7 +9,7 @@ from stages._io import read_json
 from stages.engines.base import DecodeSpec, open_engine
 from stages.engines.weights import EMBEDDING, HEAD, checkpoint_hashes, model_hashes, require_same_weights
 from stages.training.serving import ReloadServer, open_server, proven
-from tests.vllm.conftest import MODEL, requests, vllm_params
+from tests.vllm_engine.conftest import MODEL, requests, vllm_params
 from tests.weights import nudged, tensor_names
 
 pytestmark = pytest.mark.vllm

@@ -13,7 +13,8 @@ import pytest
 from stages._errors import StageFailed, UserError
 from stages.engines.base import DecodeSpec, Engine, Repetition, Request, Response, answer_seed, open_engine
 from stages.engines.vllm import deal
-from tests.vllm.conftest import MODEL, requests, vllm_params
+from stages.engines.weights import checkpoint_hashes, require_same_weights
+from tests.vllm_engine.conftest import MODEL, requests, vllm_params
 
 pytestmark = pytest.mark.vllm
 SPEC = DecodeSpec(temperature=1.0, top_p=1.0, max_tokens=640)
@@ -81,6 +82,31 @@ def test_shares_hold_whole_problems_and_differ_by_one_problem_at_most() -> None:
     assert sorted(request.problem_id for share in shares for request in share) == sorted(r.problem_id for r in wanted)
     assert sum(len(ids) for ids in problems) == 31
     assert max(map(len, problems)) - min(map(len, problems)) <= 1
+
+
+def test_a_model_over_two_devices_answers_alike_and_holds_the_same_weights(one: Engine) -> None:
+    wanted = requests(64, 2)
+    settings = vllm_params().engine.vllm.model_dump() | {"tensor_parallel_size": 2}
+    with open_engine(vllm_params(engine={"vllm": settings}), MODEL) as engine:
+        spread = drawn(engine, wanted)
+        require_same_weights(engine.weights(), checkpoint_hashes(MODEL, "float32"), "the checkpoint")
+    single = drawn(one, wanted)
+    assert [(r.problem_id, r.sample_index, r.seed) for r in spread] == [
+        (r.problem_id, r.sample_index, r.seed) for r in single
+    ]
+    assert fmean(a.token_ids == b.token_ids for a, b in zip(spread, single, strict=True)) >= 0.95
+
+
+def test_a_smaller_limit_draws_the_same_tokens_up_to_it(one: Engine) -> None:
+    """What the budget curve rests on."""
+    wanted = requests(128, 2)
+    whole, cut = drawn(one, wanted), drawn(one, wanted, DecodeSpec(1.0, 1.0, 90))
+    same = [a.token_ids[:90] == b.token_ids for a, b in zip(whole, cut, strict=True)]
+    assert fmean(same) >= 0.99
+    assert all(
+        (b.finish_reason == "length") == (a.num_tokens > 90) for a, b, s in zip(whole, cut, same, strict=True) if s
+    )
+    assert any(b.finish_reason == "length" for b in cut)
 
 
 @pytest.fixture(scope="module")
