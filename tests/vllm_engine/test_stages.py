@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import math
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from stages._params import read_yaml
-from tests.test_pipeline_run import checkout, killed, set_params, tldr
+from tests.test_pipeline_run import checkout, environment, killed, set_params, tldr
 
 pytestmark = pytest.mark.vllm
 NUM_TEST = 250
@@ -94,6 +96,43 @@ def test_the_evaluation_agrees_with_transformers_within_sampling_error(tmp_path:
             f"{('accuracy', 'tokens')[column]} differs by {mean:.4f}, standard error {error:.4f}"
         )
         assert error < (0.02, 8.0)[column], "the comparison must be able to fail"
+
+
+def test_lm_eval_knows_the_backend_by_name(tmp_path: Path) -> None:
+    """In a process of its own, as a user of lm-eval would: `simple_evaluate` with the registered name."""
+    folder = checkout(tmp_path)
+    set_params(folder, {"evaluate.samples": 1, "engine.processes": 1})
+    program = """
+import json, lm_eval, stages.engines.lm_eval_model
+from lm_eval.tasks import TaskManager
+if __name__ == "__main__":
+    found = lm_eval.simple_evaluate(
+        "tldr-vllm", "pretrained=models/tiny", tasks=["chains"], log_samples=True, bootstrap_iters=0,
+        task_manager=TaskManager(include_path="own", include_defaults=False),
+    )
+    print(json.dumps([[s["resps"][0][0].num_tokens, s["resps"][0][0].finish_reason, s["exact_match"]]
+                      for s in found["samples"]["chains"]]))
+"""
+    (folder / "own").mkdir()
+    (folder / "own" / "chains.yaml").write_text(
+        "task: chains\noutput_type: generate_until\ndataset_path: json\ntest_split: test\n"
+        f"dataset_kwargs: {{data_files: {{test: {folder}/data/tiny/test.jsonl}}}}\n"
+        "doc_to_text: '{{prompt}}'\ndoc_to_target: 'answer {{gold}}'\n"
+        "metric_list: [{metric: exact_match, regexes_to_ignore: [' <eos>']}]\n"
+    )
+    (folder / "program.py").write_text(program)
+    done = subprocess.run(
+        [sys.executable, "program.py"],
+        cwd=folder,
+        env={**environment(), "HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "PYTHONPATH": "."},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    rows = json.loads(done.stdout.splitlines()[-1])
+    assert len(rows) == len((folder / "data" / "tiny" / "test.jsonl").read_text().splitlines())
+    assert all(num_tokens > 5 and reason in {"stop", "length"} for num_tokens, reason, _ in rows)
+    assert sum(correct for *_, correct in rows) / len(rows) > 0.9
 
 
 def question_means(table: Path) -> list[tuple[float, float]]:
