@@ -8,13 +8,12 @@ from typing import Any
 
 from stages.data.model_folder import check_model
 from stages.engines.base import DecodeSpec, Request, Response
-from stages.engines.limits import check_context
-from stages.engines.workers import WorkerPool
+from stages.engines.workers import PooledEngine, WorkerPool
 
 ADVICE = "lower engine.batch_size or engine.processes"
 
 
-class HfEngine:
+class HfEngine(PooledEngine):
     """Answers from the model folder `model_path`; requests are dealt to `processes` workers of `threads` threads each."""
 
     name = "hf"
@@ -32,34 +31,14 @@ class HfEngine:
     ) -> None:
         check_model(model_path)
         arguments = (str(model_path), dtype, device, threads, batch_size, evict_every)
-        self._pool = WorkerPool(_TransformersModel, processes, arguments, ADVICE)
-        self._model_path, self._num_processes = model_path, processes
+        super().__init__(model_path, WorkerPool(_TransformersModel, processes, arguments, ADVICE))
 
-    def __enter__(self) -> HfEngine:
-        self._pool.__enter__()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._pool.__exit__(*error)
-
-    def load(self, model_path: Path) -> None:
-        """See `Engine.load`; returns at once, the next `generate` uses the new weights."""
-        check_model(model_path)
-        self._pool.load(model_path)
-
-    def generate(self, requests: Iterable[Request], spec: DecodeSpec, seed: int) -> Iterator[Response]:
-        """See `Engine.generate`. Requests are dealt in order of prompt length, so that the workers end together."""
+    def _deal(self, requests: list[Request], num_shares: int) -> list[list[Request]]:
+        """In order of prompt length, in turn, so that the workers end together."""
         from stages.engines.decoding import make_batches
 
-        wanted = list(requests)
-        check_context(self._model_path, wanted, spec)
-        ordered = [request for batch in make_batches(wanted, 1) for request in batch]
-        shares = [ordered[index :: self._num_processes] for index in range(self._num_processes)]
-        return self._pool.generate(shares, spec, seed)
-
-    def weights(self) -> dict[str, str]:
-        """See `Engine.weights`."""
-        return self._pool.weights()
+        ordered = [request for batch in make_batches(requests, 1) for request in batch]
+        return [ordered[index::num_shares] for index in range(num_shares)]
 
 
 class LiveEngine:

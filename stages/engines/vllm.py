@@ -16,13 +16,12 @@ from stages._errors import UserError
 from stages._param_blocks import EngineParams
 from stages.data.model_folder import check_model
 from stages.engines.base import DecodeSpec, Request, Response
-from stages.engines.limits import check_context
-from stages.engines.workers import WorkerPool
+from stages.engines.workers import PooledEngine, WorkerPool
 
 ADVICE = "lower engine.batch_size, engine.processes or engine.vllm.kv_cache_gb"
 
 
-class VllmEngine:
+class VllmEngine(PooledEngine):
     """Answers from the model folder `model_path`; each of `settings.processes` workers serves a share of the problems."""
 
     name = "vllm"
@@ -35,30 +34,10 @@ class VllmEngine:
         check_installed()
         check_model(model_path)
         arguments = (str(model_path), dtype, device, settings, max_tokens, logprobs)
-        self._pool = WorkerPool(VllmModel, settings.processes, arguments, ADVICE)
-        self._model_path, self._num_processes = model_path, settings.processes
+        super().__init__(model_path, WorkerPool(VllmModel, settings.processes, arguments, ADVICE))
 
-    def __enter__(self) -> VllmEngine:
-        self._pool.__enter__()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._pool.__exit__(*error)
-
-    def load(self, model_path: Path) -> None:
-        """See `Engine.load`; returns at once, the next `generate` uses the new weights."""
-        check_model(model_path)
-        self._pool.load(model_path)
-
-    def generate(self, requests: Iterable[Request], spec: DecodeSpec, seed: int) -> Iterator[Response]:
-        """See `Engine.generate`. Whatever the number of processes, an answer has the same id, seed and prompt."""
-        wanted = list(requests)
-        check_context(self._model_path, wanted, spec)
-        return self._pool.generate(deal(wanted, self._num_processes), spec, seed)
-
-    def weights(self) -> dict[str, str]:
-        """See `Engine.weights`."""
-        return self._pool.weights()
+    def _deal(self, requests: list[Request], num_shares: int) -> list[list[Request]]:
+        return deal(requests, num_shares)
 
 
 class ColocatedVllm:

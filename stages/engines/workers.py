@@ -1,6 +1,7 @@
 """Worker processes that each hold one model: started together, fed through queues, gone when their parent is.
 
-`WorkerPool` is the parent's side, `serve` the life of a worker. Used by the engines `hf` and `vllm`; no files.
+`WorkerPool` is the parent's side, `serve` the life of a worker, `PooledEngine` what the engines `hf` and `vllm` share. Reads
+the model folder that it is given; writes nothing.
 """
 
 from __future__ import annotations
@@ -8,12 +9,14 @@ from __future__ import annotations
 import multiprocessing
 import os
 import queue
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from stages._errors import StageFailed, TldrError, UserError
+from stages.data.model_folder import check_model
 from stages.engines.base import DecodeSpec, Request, Response
+from stages.engines.limits import check_context
 
 POLL_SECONDS = 0.5  # how soon a worker notices that its parent was killed, and the parent that a worker was
 
@@ -30,13 +33,14 @@ class Model(Protocol):
 
 Make = Callable[..., Model]
 Self = TypeVar("Self", bound="WorkerPool")
+SelfEngine = TypeVar("SelfEngine", bound="PooledEngine")
 
 
 class WorkerPool:
     """Context manager round `num_processes` workers; each calls `make(rank, *arguments)` for its model."""
 
     def __init__(self, make: Make, num_processes: int, arguments: Sequence[Any], advice: str) -> None:
-        self._make, self._num_processes, self._arguments = make, num_processes, tuple(arguments)
+        self._make, self.num_processes, self._arguments = make, num_processes, tuple(arguments)
         self._advice = advice  # what to lower when a worker was killed
         self._workers: list[Any] = []
         self._tasks: list[Any] = []
@@ -45,7 +49,7 @@ class WorkerPool:
     def __enter__(self: Self) -> Self:
         context = multiprocessing.get_context("spawn")
         self._results = context.Queue()
-        for rank in range(self._num_processes):
+        for rank in range(self.num_processes):
             tasks = context.Queue()
             target = (self._make, rank, self._arguments, tasks, self._results)
             # Not daemonic: an engine that spreads one model over several GPUs starts processes of its own.
@@ -113,6 +117,41 @@ class WorkerPool:
             if kind == "failed":
                 raise StageFailed(value)
             return kind, value
+
+
+class PooledEngine:
+    """An `Engine` whose models live in worker processes; a subclass names it and deals the requests."""
+
+    name: str
+
+    def __init__(self, model_path: Path, pool: WorkerPool) -> None:
+        self._model_path, self._pool = model_path, pool
+
+    def __enter__(self: SelfEngine) -> SelfEngine:
+        self._pool.__enter__()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._pool.__exit__(*error)
+
+    def load(self, model_path: Path) -> None:
+        """See `Engine.load`; returns at once, the next `generate` uses the new weights."""
+        check_model(model_path)
+        self._pool.load(model_path)
+
+    def generate(self, requests: Iterable[Request], spec: DecodeSpec, seed: int) -> Iterator[Response]:
+        """See `Engine.generate`. Whatever the number of processes, an answer has the same id, seed and prompt."""
+        wanted = list(requests)
+        check_context(self._model_path, wanted, spec)
+        return self._pool.generate(self._deal(wanted, self._pool.num_processes), spec, seed)
+
+    def _deal(self, requests: list[Request], num_shares: int) -> list[list[Request]]:
+        """One list of requests per process."""
+        raise AssertionError("a subclass deals")
+
+    def weights(self) -> dict[str, str]:
+        """See `Engine.weights`."""
+        return self._pool.weights()
 
 
 def serve(make: Make, rank: int, arguments: tuple[Any, ...], tasks: Any, results: Any) -> None:
