@@ -52,14 +52,10 @@ class Params(Block):
     fetch: FetchParams
     tiny: TinyParams
 
-    @model_validator(mode="after")
-    def _budgets_were_generated(self) -> Params:
-        if max(self.evaluate.budgets) > self.decode.max_tokens:
-            raise ValueError(
-                f"evaluate.budgets holds {max(self.evaluate.budgets)}, more than decode.max_tokens = "
-                f"{self.decode.max_tokens}: no answer is generated that far"
-            )
-        return self
+    @property
+    def budgets(self) -> list[int]:
+        """evaluate.budgets in tokens, rising; one beyond decode.max_tokens counts as that limit, where answers end."""
+        return sorted({min(budget, self.decode.max_tokens) for budget in self.evaluate.budgets})
 
     @model_validator(mode="after")
     def _batch_invariance_needs_a_gpu(self) -> Params:

@@ -84,7 +84,7 @@ def _write_answers(root: Path, params: Params, which: str, tasks: dict[str, Any]
     write_json(folder / "lm_eval.json", portable_results(output, tasks, samples, root))
     with whole_file(_table_path(root, which)) as temporary:
         write_questions(temporary, rows)
-    curve = budget_curve(question_tables(rows), params.evaluate.budgets)
+    curve = budget_curve(question_tables(rows), params.budgets)
     write_csv(root / "results" / "budget" / f"{which}.csv", curve)
     return rows
 

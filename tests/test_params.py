@@ -43,7 +43,7 @@ def changed(key, value):
         ("decode.temperature", float("nan"), r"decode\.temperature = nan: must be"),
         ("decode.repetition", {"max_pattern_size": 4, "min_count": 1}, r"decode\.repetition\.min_count = 1"),
         ("sample.samples_per_problem", 0, r"sample\.samples_per_problem = 0"),
-        ("evaluate.budgets", [64, 32768], r"evaluate\.budgets holds 32768, more than decode\.max_tokens = 640"),
+        ("evaluate.budgets", [], r"evaluate\.budgets = \[\]"),
         ("train.control_engine", "colocated", r"train\.control_engine: colocated needs engine\.name: vllm"),
         ("engine.vllm.gpu_memory_utilization", 1.5, r"engine\.vllm\.gpu_memory_utilization = 1\.5"),
     ],
@@ -52,6 +52,12 @@ def test_wrong_values_are_named(key, value, said):
     with pytest.raises(UserError, match=said) as failure:
         check_params(changed(key, value), "params.yaml")
     assert "\n" not in str(failure.value)
+
+
+def test_budgets_beyond_the_limit_of_an_answer_count_as_that_limit():
+    document = changed("decode.max_tokens", 100)
+    document["evaluate"]["budgets"] = [512, 64, 256, 32]
+    assert check_params(document, "params.yaml").budgets == [32, 64, 100]
 
 
 def test_batch_invariance_is_refused_where_vllm_has_no_such_mode():

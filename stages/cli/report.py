@@ -118,12 +118,12 @@ def compared(root: Path, params: Params) -> dict[str, Any]:
     }
     inputs = [*(root / name for name in TABLES), *sorted(EVIDENCE.glob("*.py"))]
     key = digest(
-        {"settings": settings, "budgets": evaluate.budgets, "files": {path.name: file_digest(path) for path in inputs}}
+        {"settings": settings, "budgets": params.budgets, "files": {path.name: file_digest(path) for path in inputs}}
     )
     kept = read_state(root, "report")
     if kept.get("key") == key and isinstance(kept.get("report"), dict):
         return dict(kept["report"])
-    report = _compare(root, settings, evaluate.budgets)
+    report = _compare(root, settings, params.budgets)
     with contextlib.suppress(OSError):  # a checkout that cannot be written to can still be reported on
         write_json(root / ".tldr" / "report.json", {"key": key, "report": report})
     return report

@@ -6,6 +6,7 @@ the model folder that it is given; writes nothing.
 
 from __future__ import annotations
 
+import atexit
 import multiprocessing
 import os
 import queue
@@ -47,6 +48,8 @@ class WorkerPool:
         self._results: Any = None
 
     def __enter__(self: Self) -> Self:
+        # An interrupt in here or right after never reaches __exit__, and the interpreter would wait for the workers.
+        atexit.register(self._terminate)
         context = multiprocessing.get_context("spawn")
         self._results = context.Queue()
         for rank in range(self.num_processes):
@@ -64,15 +67,22 @@ class WorkerPool:
             tasks.put(None)
         for worker in self._workers:
             worker.join(timeout=0.0 if error and error[0] else 10.0)
-            if worker.is_alive():
-                worker.terminate()
-                worker.join(timeout=5.0)
-            if worker.is_alive():
-                worker.kill()
-                worker.join()
+        self._terminate()
+        atexit.unregister(self._terminate)
         for tasks in self._tasks:
             tasks.cancel_join_thread()  # a worker that died left it unread
         self._workers, self._tasks = [], []
+
+    def _terminate(self) -> None:
+        """End the workers that still run: politely, then not."""
+        running = [worker for worker in self._workers if worker.is_alive()]
+        for worker in running:
+            worker.terminate()
+        for worker in running:
+            worker.join(timeout=5.0)
+            if worker.is_alive():
+                worker.kill()
+                worker.join()
 
     def load(self, model_path: Path) -> None:
         """Have every worker read the weights in `model_path`; returns at once, the next task uses them."""

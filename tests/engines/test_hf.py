@@ -3,6 +3,9 @@
 import json
 import os
 import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +16,7 @@ from stages.engines.base import DecodeSpec
 from stages.engines.hf import HfEngine
 from stages.engines.rollouts import draw, make_requests
 from stages.tiny.chains import BOS, THINK, VOCABULARY
+from tests.paths import ROOT
 from tests.toy_model import save_random_model
 
 pytestmark = pytest.mark.model
@@ -76,6 +80,34 @@ def test_a_killed_worker_is_reported_in_one_sentence(folder):
     with engine(folder, 2) as opened, pytest.raises(StageFailed, match="killed, or out of memory"):
         os.kill(opened._pool._workers[0].pid, signal.SIGKILL)
         list(opened.generate(make_requests(load_tokenizer(folder), PROBLEMS, 1), SPEC, 5))
+
+
+@pytest.mark.parametrize("entered", [False, True])
+def test_an_interrupt_while_the_workers_start_leaves_none_behind(folder, tmp_path, entered):
+    """Python waits for processes that it started; one that nobody told to end would keep it for ever."""
+    program = f"""
+from pathlib import Path
+from stages.engines.hf import HfEngine
+if __name__ == "__main__":
+    engine = HfEngine(Path({str(folder)!r}), "float32", "cpu", processes=2, threads=1, batch_size=8, evict_every=4)
+    engine.__enter__()
+    print(*(worker.pid for worker in engine._pool._workers), flush=True)
+    {"engine.load(Path(" + repr(str(folder)) + "))" if entered else "pass"}
+    raise KeyboardInterrupt
+"""
+    (tmp_path / "program.py").write_text(program)
+    done = subprocess.run(
+        [sys.executable, "program.py"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert "KeyboardInterrupt" in done.stderr
+    pids = [int(pid) for pid in done.stdout.split()]
+    assert len(pids) == 2
+    assert not [pid for pid in pids if Path(f"/proc/{pid}").exists()]
 
 
 def test_finished_answers_are_not_drawn_again(folder, tmp_path):
