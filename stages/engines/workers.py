@@ -48,10 +48,11 @@ class WorkerPool:
         self._results: Any = None
 
     def __enter__(self: Self) -> Self:
-        # An interrupt in here or right after never reaches __exit__, and the interpreter would wait for the workers.
-        atexit.register(self._terminate)
         context = multiprocessing.get_context("spawn")
         self._results = context.Queue()
+        # An interrupt in here or right after never reaches __exit__, and the interpreter would wait for the workers.
+        # Registered after the queue, so that it runs before multiprocessing's own handler, which does the waiting.
+        atexit.register(self._terminate)
         for rank in range(self.num_processes):
             tasks = context.Queue()
             target = (self._make, rank, self._arguments, tasks, self._results)

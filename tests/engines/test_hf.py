@@ -82,17 +82,19 @@ def test_a_killed_worker_is_reported_in_one_sentence(folder):
         list(opened.generate(make_requests(load_tokenizer(folder), PROBLEMS, 1), SPEC, 5))
 
 
-@pytest.mark.parametrize("entered", [False, True])
-def test_an_interrupt_while_the_workers_start_leaves_none_behind(folder, tmp_path, entered):
-    """Python waits for processes that it started; one that nobody told to end would keep it for ever."""
+@pytest.mark.parametrize("busy", [False, True])
+def test_an_interrupt_outside_the_with_block_leaves_no_worker_behind(folder, tmp_path, busy):
+    """Python waits for processes that it started; a worker that nobody told to end would keep it for ever."""
     program = f"""
 from pathlib import Path
+from stages.engines.base import DecodeSpec, Request
 from stages.engines.hf import HfEngine
 if __name__ == "__main__":
     engine = HfEngine(Path({str(folder)!r}), "float32", "cpu", processes=2, threads=1, batch_size=8, evict_every=4)
     engine.__enter__()
     print(*(worker.pid for worker in engine._pool._workers), flush=True)
-    {"engine.load(Path(" + repr(str(folder)) + "))" if entered else "pass"}
+    if {busy}:
+        list(engine.generate([Request("a", 0, (1, 5))], DecodeSpec(1.0, 1.0, 4), 1))
     raise KeyboardInterrupt
 """
     (tmp_path / "program.py").write_text(program)
