@@ -184,6 +184,7 @@ class EvaluateParams(Block):
     budgets: Annotated[list[Count], Field(min_length=1)]
     margin: OpenShare
     alpha: OpenShare
+    confidence: OpenShare
     resamples: Annotated[int, Field(ge=1000)]
 
 

@@ -1,36 +1,59 @@
-"""Baseline against candidate as one plain dict: the object that `tldr report --json` prints.
+"""Baseline against candidate as one plain dict: the object that `tldr compare --json` and `tldr report --json` print.
 
-Rows are the tasks if there are several, else the groups of the one task (tiny: chain lengths). The overall line pools
-all questions with equal weight (micro); `macro` is the signed mean over the rows. Nothing is read or written.
+Rows are the tasks if there are several, else the groups of the one task (tiny: chain lengths). Nothing is read or written.
 """
 
 from __future__ import annotations
 
 import copy
-import re
 import zlib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from stages.evidence.estimates import Floats, QuestionTable, answer_weights, mean_and_error, token_percentiles
+from stages.evidence.bootstrap import TokenSums, macro_interval, micro_interval, resampled_sums
+from stages.evidence.describe import describe
+from stages.evidence.estimates import QuestionTable
 from stages.evidence.paired import (
     AES_WEIGHTS,
-    Pair,
     Verdict,
     aes,
-    align,
-    both_correct_reduction,
+    both_correct_tokens,
+    clipped_reduction,
+    holm_verdicts,
     macro_reduction,
+    mean_difference,
+    median_interval,
     median_reduction,
     micro_reduction,
     non_inferiority,
-    reduction_interval,
+)
+from stages.evidence.pairing import Pair, natural, pair_tasks
+
+SCHEMA_VERSION = 2
+VERDICT_NUMBERS = {"PASS": 1, "INCONCLUSIVE": 0, "FAIL": -1}
+AGGREGATION = (
+    "Overall: every question counts once, its samples averaged first, so a benchmark weighs by its number of questions; "
+    "micro is 1 - sum(tokens after) / sum(tokens before) over them. Macro is the mean over the rows, signed."
 )
 
-SCHEMA_VERSION = 1
-VERDICT_NUMBERS = {"PASS": 1, "INCONCLUSIVE": 0, "FAIL": -1}
+
+@dataclass(frozen=True)
+class Settings:
+    """`margin`: share of accuracy that may be lost; `alpha`: one-sided level of the verdict; `confidence`: two-sided level
+    of all intervals; `resamples` of the bootstrap, at least 100; `seed` of its draws."""
+
+    margin: float
+    alpha: float
+    confidence: float
+    resamples: int
+    seed: int
+
+    def __post_init__(self) -> None:
+        if self.resamples < 100:
+            raise ValueError(f"resamples: {self.resamples} are too few for an interval, at least 100 are needed")
 
 
 def compare(
@@ -39,39 +62,44 @@ def compare(
     *,
     margin: float,
     alpha: float,
+    confidence: float,
     resamples: int,
     seed: int,
+    length_unit: str = "tokens",
+    allow_mismatch: bool = False,
 ) -> dict[str, Any]:
-    """The report; shares and fractions throughout, intervals at 1 - 2 alpha, None where a figure is not defined.
+    """The report; shares and fractions throughout, None where a figure is not defined.
 
-    `margin` is a share (0.01 is one point), `resamples` at least 100. ValueError names what the models do not share.
+    ValueError names what the models do not share; with `allow_mismatch` they are compared on the questions that they do
+    share, and `mismatches` says what was left out.
     """
-    if resamples < 100:
-        raise ValueError(f"resamples: {resamples} are too few for an interval, at least 100 are needed")
-    rows = _rows(_pairs(base, candidate))
-    overall = [pair for pairs in rows.values() for pair in pairs]
-    whole = _compared(overall, margin, alpha, resamples, (seed,))
+    settings = Settings(margin, alpha, confidence, resamples, seed)
+    pairs, left_out = pair_tasks(base, candidate, allow_mismatch=allow_mismatch)
+    rows = _rows(pairs)
+    parts = {name: _part([pair], settings, (seed, _key(name))) for name, pair in rows.items()}
     if len(rows) == 1:
-        parts = dict.fromkeys(rows, copy.deepcopy(whole))
+        whole = next(iter(parts.values()))
     else:
-        parts = {name: _compared(pairs, margin, alpha, resamples, (seed, _key(name))) for name, pairs in rows.items()}
+        whole = _part(pairs, settings, (seed,), None if len(pairs) == 1 else list(parts.values()))
+    for part, verdict in zip(parts.values(), holm_verdicts([part.verdict for part in parts.values()]), strict=True):
+        part.report["verdict_holm"] = verdict
     report = {
         "schema_version": SCHEMA_VERSION,
-        "baseline": _described([pair[0] for pair in overall]),
-        "candidate": _described([pair[1] for pair in overall]),
-        **whole,
-        "margin": margin,
-        "alpha": alpha,
-        "confidence": 1 - 2 * alpha,
-        "resamples": resamples,
-        "seed": seed,
-        "tasks": parts,
+        "baseline": describe([pair[0] for pair in pairs], confidence),
+        "candidate": describe([pair[1] for pair in pairs], confidence),
+        **copy.deepcopy(whole.report),
+        **vars(settings),
+        "length_unit": length_unit,
+        "aggregation": AGGREGATION,
+        "mismatches": left_out,
+        "tasks": {name: part.report for name, part in parts.items()},
     }
-    report["token_reduction"]["macro"] = macro_reduction([part["token_reduction"]["micro"] for part in parts.values()])
+    report.pop("verdict_holm", None)
+    _add_macro(report, list(parts.values()), confidence)
     report["fewer_tokens_at_no_loss"] = _joint_claim(report)
     report["aes"] = _aes(report["baseline"], report["candidate"])
     for side, key in ((0, "baseline"), (1, "candidate")):
-        report[key]["tasks"] = {name: _described([pair[side] for pair in pairs]) for name, pairs in rows.items()}
+        report[key]["tasks"] = {name: describe([pair[side]], confidence) for name, pair in rows.items()}
     return report
 
 
@@ -94,32 +122,92 @@ def flat_metrics(report: Mapping[str, Any]) -> dict[str, float]:
         "aes": report["aes"]["value"],
     }
     for side in ("baseline", "candidate"):
-        metrics |= {f"{side}_{name}": value for name, value in report[side].items() if name != "tasks"}
+        numbers = {name: value for name, value in report[side].items() if isinstance(value, (int, float))}
+        metrics |= {f"{side}_{name}": value for name, value in numbers.items()}
     return {name: value for name, value in metrics.items() if value is not None}
 
 
-def _pairs(base: Mapping[str, QuestionTable], candidate: Mapping[str, QuestionTable]) -> list[Pair]:
-    if set(base) != set(candidate) or not base:
-        raise ValueError(f"task: the baseline has {sorted(base)}, the candidate {sorted(candidate)}")
-    return [(base[task], align(base[task], candidate[task])) for task in sorted(base, key=_natural)]
+@dataclass(frozen=True, eq=False)
+class _Part:
+    """A row or the whole: what is reported of it, its verdict, and the draws of its tokens."""
+
+    report: dict[str, Any]
+    verdict: Verdict
+    sums: list[TokenSums]
+    solved_sums: list[TokenSums]
 
 
-def _rows(pairs: Sequence[Pair]) -> dict[str, list[Pair]]:
+def _part(pairs: Sequence[Pair], settings: Settings, seed: Sequence[int], rows: Sequence[_Part] | None = None) -> _Part:
+    """Figures of the pooled questions; the draws are those of the `rows` where the rows are the benchmarks."""
+    before = np.concatenate([base.question_tokens for base, _ in pairs])
+    after = np.concatenate([candidate.question_tokens for _, candidate in pairs])
+    micro = micro_reduction(before, after)
+    if rows is None:
+        drawn = [_drawn(pair, settings, seed) for pair in pairs]
+    else:
+        drawn = [(row.sums[0], row.solved_sums[0]) for row in rows]
+    sums, solved_sums = [each[0] for each in drawn], [each[1] for each in drawn]
+    changes = np.concatenate([candidate.question_accuracy - base.question_accuracy for base, candidate in pairs])
+    difference = mean_difference(changes, settings.confidence)
+    verdict = non_inferiority(changes, settings.margin, settings.alpha)
+    solved = np.sum([part.observed for part in solved_sums], axis=0)
+    reduction = {
+        "micro": micro,
+        "ci": _listed(micro_interval(sums, settings.confidence)),
+        "median": median_reduction(before, after),
+        "median_ci": _listed(median_interval(before, after, settings.confidence)),
+        "both_correct": 1 - float(solved[1] / solved[0]) if solved[0] > 0 else None,
+        "both_correct_ci": _listed(micro_interval(solved_sums, settings.confidence)),
+    }
+    report = {
+        "token_reduction": reduction,
+        "accuracy_difference": {
+            "value": difference.value,
+            "se": difference.se,
+            "ci": [difference.lower, difference.upper],
+            "lower": verdict.lower,
+            "upper": verdict.upper,
+        },
+        "verdict": verdict.verdict,
+        "p_inferior": verdict.p_inferior,
+        "p_regression": verdict.p_regression,
+        "minimum_detectable_effect": verdict.minimum_detectable_effect,
+    }
+    return _Part(report, verdict, sums, solved_sums)
+
+
+def _drawn(pair: Pair, settings: Settings, seed: Sequence[int]) -> tuple[TokenSums, TokenSums]:
+    """All answers, and the correct ones of questions that both models solved, over the same drawn questions."""
+    arrays = [(pair[0].question_tokens, pair[1].question_tokens), both_correct_tokens(pair)]
+    columns = np.stack([column for b, a in arrays for column in (b, a, b * b, a * b, a * a)], axis=1)
+    observed, draws = columns.sum(axis=0), resampled_sums(columns, settings.resamples, seed)
+    num = len(columns)
+    return TokenSums(num, observed[:5], draws[:, :5]), TokenSums(num, observed[5:], draws[:, 5:])
+
+
+def _add_macro(report: dict[str, Any], parts: Sequence[_Part], confidence: float) -> None:
+    """Means over the rows; the clipped one is the paper's."""
+    reductions = [part.report["token_reduction"]["micro"] for part in parts]
+    sums = [each for part in parts for each in part.sums]
+    report["token_reduction"] |= {
+        "macro": macro_reduction(reductions),
+        "macro_ci": _listed(macro_interval(sums, confidence)),
+        "clipped_macro": clipped_reduction(reductions),
+    }
+    differences = [part.report["accuracy_difference"]["value"] for part in parts]
+    report["accuracy_difference"]["macro"] = float(np.mean(differences))
+
+
+def _rows(pairs: Sequence[Pair]) -> dict[str, Pair]:
     if len(pairs) > 1:
-        return {pair[0].task: [pair] for pair in pairs}
+        return {pair[0].task: pair for pair in pairs}
     base, candidate = pairs[0]
     members: dict[str, list[int]] = {}
     for index, group in enumerate(base.groups):
         members.setdefault(group or base.task, []).append(index)
     return {
-        name: [(base.select(members[name]), candidate.select(members[name]))] for name in sorted(members, key=_natural)
+        name: (base.select(members[name]), candidate.select(members[name])) for name in sorted(members, key=natural)
     }
-
-
-def _natural(name: str) -> list[tuple[int, int, str]]:
-    """Sort key that puts length-2 before length-10."""
-    parts = re.split(r"(\d+)", name)
-    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts]
 
 
 def _key(name: str) -> int:
@@ -127,57 +215,8 @@ def _key(name: str) -> int:
     return zlib.crc32(name.encode())
 
 
-def _described(tables: Sequence[QuestionTable]) -> dict[str, Any]:
-    """One model on the pooled questions. `num_samples` counts all answers."""
-    accuracy, error = mean_and_error(_pooled([table.question_accuracy for table in tables]))
-    tokens = _pooled([table.question_tokens for table in tables])
-    lengths = np.concatenate([table.tokens.ravel() for table in tables])
-    correct = np.concatenate([table.correct.ravel() for table in tables])
-    weights = answer_weights(tables)
-    p50, p90, p99 = token_percentiles(tables, (50, 90, 99))
-    return {
-        "accuracy": accuracy,
-        "accuracy_se": error,
-        "mean_tokens": float(tokens.mean()),
-        "p50_tokens": p50,
-        "p90_tokens": p90,
-        "p99_tokens": p99,
-        "truncation_rate": float(np.mean(_pooled([table.truncated.mean(axis=1) for table in tables]))),
-        "no_think_rate": float(np.mean(_pooled([table.no_think.mean(axis=1) for table in tables]))),
-        "tokens_per_correct": float(tokens.mean()) / accuracy if accuracy > 0 else None,
-        "tokens_given_correct": _weighted_mean(lengths, weights * correct),
-        "tokens_given_wrong": _weighted_mean(lengths, weights * ~correct),
-        "num_questions": len(tokens),
-        "num_samples": int(lengths.size),
-    }
-
-
-def _compared(
-    pairs: Sequence[Pair], margin: float, alpha: float, resamples: int, seed: Sequence[int]
-) -> dict[str, Any]:
-    base_accuracy = _pooled([base.question_accuracy for base, _ in pairs])
-    accuracy = _pooled([candidate.question_accuracy for _, candidate in pairs])
-    base_tokens = _pooled([base.question_tokens for base, _ in pairs])
-    tokens = _pooled([candidate.question_tokens for _, candidate in pairs])
-    micro = micro_reduction(base_tokens, tokens)
-    interval = reduction_interval(base_tokens, tokens, alpha=alpha, resamples=resamples, seed=seed)
-    verdict = non_inferiority(accuracy - base_accuracy, margin, alpha)
-    return {
-        "token_reduction": {
-            "micro": micro,
-            "median": median_reduction(base_tokens, tokens),
-            "both_correct": both_correct_reduction(pairs),
-            "ci": None if interval is None else list(interval),
-        },
-        "accuracy_difference": _difference(verdict),
-        "verdict": verdict.verdict,
-        "minimum_detectable_effect": verdict.minimum_detectable_effect,
-    }
-
-
-def _difference(verdict: Verdict) -> dict[str, Any]:
-    found = verdict.difference
-    return {"value": found.value, "se": found.se, "ci": [found.lower, found.upper], "method": found.method}
+def _listed(interval: tuple[float, float] | None) -> list[float] | None:
+    return None if interval is None else list(interval)
 
 
 def _joint_claim(report: Mapping[str, Any]) -> bool:
@@ -189,12 +228,3 @@ def _joint_claim(report: Mapping[str, Any]) -> bool:
 def _aes(base: Mapping[str, Any], candidate: Mapping[str, Any]) -> dict[str, Any]:
     value = aes(base["mean_tokens"], candidate["mean_tokens"], base["accuracy"], candidate["accuracy"])
     return {"value": value, "weights": list(AES_WEIGHTS)}
-
-
-def _pooled(arrays: Sequence[Floats]) -> Floats:
-    return np.concatenate(arrays)
-
-
-def _weighted_mean(values: np.ndarray, weights: np.ndarray) -> float | None:
-    total = float(weights.sum())
-    return float(values @ weights) / total if total > 0 else None

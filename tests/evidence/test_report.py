@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import re
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 from rich.console import Console
 
 from stages.evidence.estimates import question_tables
+from stages.evidence.flat import csv_text
 from stages.evidence.questions import QuestionRow
 from stages.evidence.report import headline, markdown, notes, render
 from stages.evidence.summary import compare
@@ -24,7 +26,7 @@ def answers(tokens: int, losses: int = 0, *, task: str = "tiny", num: int = 400)
 
 def a_report(candidate_tokens: int = 60, losses: int = 0, **kinds: Any) -> dict[str, Any]:
     base, new = question_tables(answers(150, **kinds)), question_tables(answers(candidate_tokens, losses, **kinds))
-    return compare(base, new, margin=0.01, alpha=0.05, resamples=200, seed=1)
+    return compare(base, new, margin=0.01, alpha=0.05, confidence=0.95, resamples=200, seed=1)
 
 
 def printed(report: dict[str, Any], width: int, **options: Any) -> str:
@@ -107,5 +109,53 @@ def test_undefined_figures_say_so() -> None:
 
 def test_task_names_are_text_not_markup() -> None:
     base = [QuestionRow(name, "", "q", 0, True, 9, False, False) for name in ("[red]math[/red]", "b")]
-    report = compare(question_tables(base), question_tables(base), margin=0.01, alpha=0.05, resamples=100, seed=1)
+    report = compare(
+        question_tables(base), question_tables(base), margin=0.01, alpha=0.05, confidence=0.95, resamples=100, seed=1
+    )
     assert "[red]math[/red]" in printed(report, 140)
+
+
+@pytest.mark.parametrize("width", [80, 140, 200])
+def test_details_show_every_figure(width: int) -> None:
+    stream = io.StringIO()
+    report = a_report(losses=4)
+    render(report, console=Console(width=width, file=stream), details=True)
+    text = " ".join(stream.getvalue().split())
+    assert max(len(line) for line in stream.getvalue().splitlines()) <= width
+    assert "…" not in text
+    sides, reduction = (report["baseline"], report["candidate"]), report["token_reduction"]
+    for side in sides:
+        for key in ("p50_tokens", "p99_tokens", "tokens_per_correct", "tokens_given_correct"):
+            assert f"{side[key]:,.1f}" in text
+    for key in ("micro", "macro", "clipped_macro", "median", "both_correct"):
+        assert f"{100 * reduction[key]:.1f}" in text
+    assert f"AES (1, 3, 5): {report['aes']['value']:.3f}" in text
+    assert "A.C.R." in text
+
+
+def test_markdown_details_are_four_well_formed_tables() -> None:
+    tables = [part for part in markdown(a_report(), details=True).split("\n\n") if part.startswith("|")]
+    assert len(tables) == 4
+    for table in tables:
+        assert len({line.count("|") for line in table.splitlines()}) == 1
+
+
+def test_csv_holds_every_figure_at_full_precision() -> None:
+    report = a_report(losses=4)
+    rows = list(csv.DictReader(io.StringIO(csv_text(report))))
+    assert [row["row"] for row in rows] == [*report["tasks"], "overall"]
+    whole = rows[-1]
+    assert float(whole["token_reduction_micro"]) == report["token_reduction"]["micro"]
+    assert [float(whole[f"token_reduction_ci_{end}"]) for end in ("lower", "upper")] == report["token_reduction"]["ci"]
+    assert float(whole["candidate_accuracy"]) == report["candidate"]["accuracy"]
+    assert rows[0]["verdict_holm"] == "INCONCLUSIVE"
+    assert rows[0]["candidate_tokens_given_wrong"] != ""
+
+
+def test_mismatch_and_words_are_warned_of() -> None:
+    report = a_report() | {"length_unit": "words", "mismatches": ["the token limit is 1 and 2"]}
+    text = " ".join(notes(report))
+    assert "WARNING: compared in spite of a mismatch: the token limit is 1 and 2." in text
+    assert "whitespace-separated words" in text
+    assert "fewer words" in headline(report)
+    assert "tokens" not in " ".join(markdown(report).split("|"))

@@ -12,11 +12,18 @@ from stages.evidence.estimates import question_tables
 from stages.evidence.questions import QuestionRow
 from stages.evidence.summary import compare, flat_metrics
 
-SETTINGS: dict[str, Any] = {"margin": 0.01, "alpha": 0.05, "resamples": 500, "seed": 1}
+SETTINGS: dict[str, Any] = {"margin": 0.01, "alpha": 0.05, "confidence": 0.95, "resamples": 500, "seed": 1}
 SIDE = {
     "accuracy", "accuracy_se", "mean_tokens", "p50_tokens", "p90_tokens", "p99_tokens", "truncation_rate",
+    "accuracy_ci", "mean_tokens_se", "mean_tokens_ci", "pass_at_k",
     "no_think_rate", "tokens_per_correct", "tokens_given_correct", "tokens_given_wrong", "num_questions", "num_samples",
 }  # fmt: skip
+
+NUMBERS = SIDE - {"accuracy_ci", "mean_tokens_ci", "pass_at_k"}
+PART = (
+    *("token_reduction", "accuracy_difference", "verdict", "verdict_holm", "p_inferior", "p_regression"),
+    "minimum_detectable_effect",
+)
 
 
 def answers(
@@ -69,16 +76,19 @@ def test_figures_agree_with_a_short_script() -> None:
 def test_shape_and_json() -> None:
     report = report_of(answers(1), answers(2, scale=0.5))
     assert json.loads(json.dumps(report, allow_nan=False)) == report
-    assert report["schema_version"] == 1
+    assert report["schema_version"] == 2
     for side in ("baseline", "candidate"):
         assert set(report[side]) == SIDE | {"tasks"}
         assert all(set(row) == SIDE for row in report[side]["tasks"].values())
-    assert set(report["token_reduction"]) == {"micro", "macro", "median", "both_correct", "ci"}
-    assert report["confidence"] == pytest.approx(0.9)
+    row = {"micro", "ci", "median", "median_ci", "both_correct", "both_correct_ci"}
+    assert set(report["token_reduction"]) == row | {"macro", "macro_ci", "clipped_macro"}
+    assert report["confidence"] == 0.95
+    assert report["mismatches"] == []
     assert report["verdict"] in {"PASS", "FAIL", "INCONCLUSIVE"}
     assert report["aes"]["weights"] == [1.0, 3.0, 5.0]
     for part in report["tasks"].values():
-        assert set(part) == {"token_reduction", "accuracy_difference", "verdict", "minimum_detectable_effect"}
+        assert set(part["token_reduction"]) == row
+        assert set(part) == set(PART)
 
 
 def test_rows_are_groups_in_natural_order_and_macro_is_their_signed_mean() -> None:
@@ -120,7 +130,9 @@ def test_equal_models_are_inconclusive_when_few_and_pass_when_many() -> None:
     report = report_of(few, few)
     assert report["accuracy_difference"]["value"] == 0
     assert report["verdict"] == "INCONCLUSIVE"
-    assert report["token_reduction"] == {"micro": 0, "macro": 0, "median": 0, "both_correct": 0, "ci": [0, 0]}
+    reduction = report["token_reduction"]
+    assert all(value == [0, 0] for name, value in reduction.items() if name.endswith("ci"))
+    assert {value for name, value in reduction.items() if not name.endswith("ci")} == {0}
     many = answers(1, num=400, samples=1, groups=0)
     report = report_of(many, many)
     assert report["verdict"] == "PASS"
@@ -150,6 +162,20 @@ def test_no_correct_answer_and_one_question() -> None:
     assert None not in flat_metrics(report).values()
 
 
+def test_allowed_mismatch_compares_what_is_common_and_says_so() -> None:
+    report = report_of(answers(1), answers(1, num=33, samples=3), allow_mismatch=True)
+    assert report["candidate"]["num_questions"] == report["baseline"]["num_questions"] == 33
+    assert [sentence.partition(":")[0] for sentence in report["mismatches"]] == ["question_id", "sample_index"]
+
+
+def test_rows_are_judged_at_the_level_of_all_of_them() -> None:
+    base = [r for i in range(6) for r in answers(1, task=f"t{i}", num=300, samples=1, groups=0)]
+    report = report_of(base, base)
+    assert {part["verdict"] for part in report["tasks"].values()} == {"PASS"}  # 0 of 300 excludes 1 % at .05
+    assert {part["verdict_holm"] for part in report["tasks"].values()} == {"INCONCLUSIVE"}  # not at .05 / 6
+    assert report["verdict"] == "PASS"
+
+
 def test_mismatch_names_the_field() -> None:
     with pytest.raises(ValueError, match=r"^task: "):
         report_of(answers(1), answers(1, task="other"))
@@ -171,5 +197,5 @@ def test_flat_metrics_are_numbers_with_stable_names() -> None:
     assert all(isinstance(value, int | float) for value in metrics.values())
     assert metrics["token_reduction"] == report["token_reduction"]["micro"]
     assert metrics["verdict"] == {"PASS": 1, "FAIL": -1, "INCONCLUSIVE": 0}[report["verdict"]]
-    assert {f"{side}_{name}" for side in ("baseline", "candidate") for name in SIDE} <= set(metrics)
+    assert {f"{side}_{name}" for side in ("baseline", "candidate") for name in NUMBERS} <= set(metrics)
     assert metrics == flat_metrics(report_of(answers(1), answers(2, scale=0.5)))
