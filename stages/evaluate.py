@@ -3,8 +3,9 @@
 Reads the model folder (base: model.path, candidate: artifacts/model), the tasks that evaluate.tasks names (tasks/, YAML
 files, tasks of lm-eval) and their questions; candidate also results/questions/base.csv and results/train.json. Writes
 artifacts/evaluations/{which}/responses.parquet (one row per answer) and lm_eval.json (what lm-eval aggregated),
-results/questions/{which}.csv (the question table), results/budget/{which}.csv (accuracy at token budgets), and for the
-candidate results/metrics.json (for the base results/base.json). A killed run goes on where it was.
+results/questions/{which}.csv (the question table) and {which}.json (the conditions it was measured under; also beside the
+answers), results/budget/{which}.csv, results/pareto/{which}.csv and results/lengths/{which}.csv (plots), and for the candidate
+results/metrics.json (for the base results/base.json). A killed run goes on where it was.
 Run: `tldr run evaluate@base` (dvc.yaml: `python -m stages run evaluate@base`).
 """
 
@@ -16,10 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from stages._errors import UserError
-from stages._io import folder_digest, read_json, whole_file, write_csv, write_json
+from stages._io import file_digest, folder_digest, read_json, whole_file, write_csv, write_json
 from stages._params import Params, used
 from stages._provenance import place, provenance, write_provenance
 from stages._work import mark_done, work_folder
+from stages.data.conditions import conditions_document
 from stages.data.lm_eval_load import load_tasks, task_files
 from stages.data.lm_eval_output import (
     check_verdicts,
@@ -39,7 +41,7 @@ from stages.evidence.questions import QuestionRow, read_questions, write_questio
 
 KEYS = (
     *("seed", "model", "data.verifier", "decode", "container.engine", "container.device", "engine", "evaluate"),
-    "label.max_verifier_error_rate",
+    *("label.max_verifier_error_rate", "label.histogram_bins"),
 )
 ITEMS = ("base", "candidate")
 SELECTION = ("selected_step", "selection_fallback")  # of results/train.json
@@ -56,9 +58,11 @@ def main(root: Path, params: Params, which: str, make_engine: Callable[[Params, 
         tasks = load_tasks(root, params, generation_settings(decode_spec(params)))
         base, selection = _reference(root, tasks, params) if which == "candidate" else ([], {})
         work = _work_folder(root, params, which, model_path, tasks)
-        store = store_path(work, params, folder_digest(model_path), decode_spec(params))
+        model_digest = folder_digest(model_path)
+        store = store_path(work, params, model_digest, decode_spec(params))
         output = answer_tasks(params, model_path, tasks, engine, store, f"evaluate {which}")
     rows = _write_answers(root, params, which, tasks, output)
+    _write_conditions(root, which, conditions_document(params, model_path, model_digest, tasks, output))
     if which == "candidate":
         write_json(root / "results" / "metrics.json", _metrics(params, base, rows) | selection | place(params))
     else:
@@ -69,9 +73,6 @@ def main(root: Path, params: Params, which: str, make_engine: Callable[[Params, 
 
 def _write_answers(root: Path, params: Params, which: str, tasks: dict[str, Any], output: Any) -> list[QuestionRow]:
     """Check and write what came out, answer by answer; the question table."""
-    from stages.evidence.budget import budget_curve
-    from stages.evidence.estimates import question_tables
-
     samples = params.evaluate.samples
     by_task = checked_records(output, tasks, samples)
     for name, records in by_task.items():
@@ -84,9 +85,29 @@ def _write_answers(root: Path, params: Params, which: str, tasks: dict[str, Any]
     write_json(folder / "lm_eval.json", portable_results(output, tasks, samples, root))
     with whole_file(_table_path(root, which)) as temporary:
         write_questions(temporary, rows)
-    curve = budget_curve(question_tables(rows), params.budgets)
-    write_csv(root / "results" / "budget" / f"{which}.csv", curve)
+    _write_plots(root, params, which, rows)
     return rows
+
+
+def _write_plots(root: Path, params: Params, which: str, rows: list[QuestionRow]) -> None:
+    """What DVC plots: accuracy at token budgets, accuracy against tokens, lengths by correctness."""
+    from stages.evidence.budget import budget_curve
+    from stages.evidence.estimates import question_tables
+    from stages.evidence.figures import length_edges, length_histogram, pareto_rows
+
+    tables = question_tables(rows)
+    edges = length_edges(params.decode.max_tokens, params.label.histogram_bins)
+    lengths = [row for table in tables.values() for row in length_histogram(table, edges)]
+    plots = {"budget": budget_curve(tables, params.budgets), "pareto": pareto_rows(tables), "lengths": lengths}
+    for name, plotted in plots.items():
+        write_csv(root / "results" / name / f"{which}.csv", plotted)
+
+
+def _write_conditions(root: Path, which: str, conditions: dict[str, Any]) -> None:
+    """Beside the records, and beside the table with its digest, so that neither can be taken for another run's."""
+    write_json(root / "artifacts" / "evaluations" / which / "conditions.json", conditions)
+    table = _table_path(root, which)
+    write_json(table.with_suffix(".json"), conditions | {"table": file_digest(table)})
 
 
 def _model_path(root: Path, params: Params, which: str) -> Path:
@@ -166,6 +187,7 @@ def _metrics(params: Params, base: list[QuestionRow], candidate: list[QuestionRo
         question_tables(candidate),
         margin=evaluate.margin,
         alpha=evaluate.alpha,
+        confidence=evaluate.confidence,
         resamples=evaluate.resamples,
         seed=params.seed,
     )

@@ -14,6 +14,7 @@ from typing import Any
 
 from stages._errors import StageFailed
 from stages._io import write_csv, write_json
+from stages._param_blocks import RatioParams
 from stages._params import Params
 from stages._provenance import place, provenance, write_provenance
 from stages.core.ratio import BoundErrors, Bounds, check_bounds, scheduled_share, simulate
@@ -138,7 +139,7 @@ def _simulated(params: Params, bounds: Bounds, weights: tuple[float, float], eta
             scheduled_share(ratio.schedule, ratio.init, ratio.final, window, num_windows, params.seed, ratio.floor)
             for window in range(num_windows)
         ]
-        return [{"step": step, "short_share": share} for step, share in zip(steps, shares, strict=True)]
+        return _rows(ratio, bounds, steps, shares)
     way = [window / num_windows for window in range(1, num_windows)]
     tokens = [bounds.long_tokens + t * (bounds.short_tokens - bounds.long_tokens) for t in way]
     accuracy = [bounds.long_accuracy + t * (bounds.short_accuracy - bounds.long_accuracy) for t in way]
@@ -154,7 +155,16 @@ def _simulated(params: Params, bounds: Bounds, weights: tuple[float, float], eta
         benefit_smoothing=ratio.benefit_smoothing,
     )
     shares = [weights[0], *(step.weights[0] for step in moved)]
-    return [{"step": step, "short_share": share} for step, share in zip(steps, shares, strict=True)]
+    return _rows(ratio, bounds, steps, shares)
+
+
+def _rows(ratio: RatioParams, bounds: Bounds, steps: list[int], shares: list[float]) -> list[dict[str, Any]]:
+    """With what bounds the share and the control tokens, so that DVC draws the trajectory between them."""
+    has_floor = ratio.schedule == "random" or (ratio.schedule == "dynamic" and ratio.controller == "robust")
+    lowest = ratio.floor if has_floor else 0.0
+    limits = {"lowest_share": lowest, "highest_share": 1.0 - lowest}
+    limits |= {"short_tokens": bounds.short_tokens, "long_tokens": bounds.long_tokens}
+    return [{"step": step, "short_share": share, **limits} for step, share in zip(steps, shares, strict=True)]
 
 
 def _write_control(root: Path, control: ControlSet, long: Score) -> None:

@@ -2,7 +2,7 @@
 
 Reads params.yaml (seed, decode, engine, evaluate.samples), the model folder and the tasks; writes
 .tldr/evaluations/<digest of the model>/: responses/ (finished answers, which later evaluations read) and per task
-records.parquet, lm_eval.json and summary.json. Nothing that DVC tracks.
+records.parquet, conditions.json, lm_eval.json and summary.json. Nothing that DVC tracks.
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ def evaluate_tasks(root: Path, params: Params, names: Sequence[str], model: str 
 
 def evaluate_model(root: Path, params: Params, model_path: Path) -> list[Summary]:
     """One summary per task of evaluate.tasks, also written beside the records of the task."""
+    from stages.data.conditions import conditions_document
     from stages.data.lm_eval_load import load_tasks
     from stages.data.lm_eval_output import check_verifier, checked_records
     from stages.data.model_folder import check_model
@@ -66,7 +67,13 @@ def evaluate_model(root: Path, params: Params, model_path: Path) -> list[Summary
     records = checked_records(output, tasks, params.evaluate.samples)
     for name, mine in records.items():
         check_verifier(name, mine, params.label.max_verifier_error_rate)
-    return [_write(root, folder, params, tasks[name], output, records[name], made_by) for name in tasks]
+    summaries = [_write(root, folder, params, tasks[name], output, records[name], made_by) for name in tasks]
+    for summary in summaries:
+        conditions = conditions_document(
+            params, model_path, model_digest, {summary["task"]: tasks[summary["task"]]}, output
+        )
+        write_json((root / summary["records"]).with_name("conditions.json"), conditions)
+    return summaries
 
 
 def _write(

@@ -35,7 +35,13 @@ def options(function: Any) -> Any:
 @click.option("--allow-mismatch", is_flag=True, help="Compare in spite of different conditions, and say so.")
 @click.option("--flips", is_flag=True, help="List the questions whose correctness changed.")
 @click.option("--baseline-label", help="Last label of the baseline groups of a published table.")
-@click.option("--verifier", type=click.Choice(["math", "exact"]), default="math", show_default=True)
+@click.option(
+    "--verifier",
+    type=click.Choice(["math", "exact"]),
+    default="math",
+    show_default=True,
+    help="How answers without verdicts are graded.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--markdown", "as_markdown", is_flag=True, help="Print Markdown.")
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV.")

@@ -27,14 +27,38 @@ EVIDENCE = Path(__file__).resolve().parents[1] / "evidence"
 @click.command("report")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--markdown", "as_markdown", is_flag=True, help="Print Markdown, for a pull request.")
-def command(as_json: bool, as_markdown: bool) -> None:
+@click.option(
+    "--html",
+    "page",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Write one HTML page with figures, flips and provenance to FILE; it needs no network.",
+)
+@click.option(
+    "--run",
+    "runs",
+    multiple=True,
+    metavar="LABEL=PATH",
+    help="With --html: a further question table of the same questions, drawn beside the two models; repeatable.",
+)
+def command(as_json: bool, as_markdown: bool, page: Path | None, runs: tuple[str, ...]) -> None:
     """Compare the compressed model with its base: accuracy, tokens, intervals and a verdict.
 
     Both models answered the same test questions; margin, level and resamples are evaluate.* in params.yaml.
     """
     if as_json and as_markdown:
         raise click.UsageError("--json and --markdown exclude each other.")
+    if page is not None and (as_json or as_markdown):
+        raise click.UsageError("--html excludes --json and --markdown.")
+    if runs and page is None:
+        raise click.UsageError("--run goes with --html FILE.")
     root = project_root()
+    if page is not None:
+        from stages.cli._html import write_html
+
+        write_html(root, page, list(runs))
+        click.echo(f"Wrote {page}.", err=True)
+        return
     if not as_json and not as_markdown:
         show_report(root)
         return
@@ -113,6 +137,7 @@ def compared(root: Path, params: Params) -> dict[str, Any]:
     settings: dict[str, Any] = {
         "margin": evaluate.margin,
         "alpha": evaluate.alpha,
+        "confidence": evaluate.confidence,
         "resamples": evaluate.resamples,
         "seed": params.seed,
     }

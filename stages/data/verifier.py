@@ -1,12 +1,14 @@
 """Grade responses: `exact` for the tiny task, `math` (math-verify) for mathematics.
 
-Only the text after the closed thought counts; a response that ended by itself without closing a thought is all answer
-(and counts in the no-think rate), and one that was cut off is wrong whatever it says. A verifier that
-fails or runs out of time says so (`Grade.error`): silently wrong would delete long answers. Reads and writes no files.
+Only the text after the closed thought counts, and where that breaks off before it answers, the box with which the thought
+ended (`stages.data.final_answer`); a response that ended by itself without closing a thought is all answer (and counts in
+the no-think rate), and one that is known to be cut off is wrong whatever it says. A verifier that fails or runs out of
+time says so (`Grade.error`): silently wrong would delete long answers. Reads and writes no files.
 
 math-verify's own time-outs use SIGALRM, which needs the main thread, cannot interrupt a computation that does not
 return to Python, and counts wall-clock time, so that verdicts would depend on the machine's other work. They are off
-here: every response is graded in the main thread of a worker process, under a limit of CPU time that the kernel holds.
+here: every response is graded in the main thread of a worker process, under a limit of CPU time that the kernel holds
+(and, against a response that waits for ever, a far longer one of wall-clock time).
 """
 
 from __future__ import annotations
@@ -16,47 +18,55 @@ import importlib.util
 import logging
 import re
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
-from multiprocessing import get_context
-from typing import Any
+from dataclasses import dataclass, field
+from multiprocessing import active_children, get_context
 
 from stages._errors import StageFailed, UserError
 from stages.core.answers import OPEN, alternatives, final_answer_exact, is_cut, normalise, split_thought
+from stages.data.final_answer import final_answer
+from stages.data.math_text import spelled
 
 CPU_SECONDS = 10.0  # per response; a typical one takes 0.003
-SMALL, SMALL_TOLERANCE = 1e-3, 1e-3  # below this size, numbers must agree to this share
+CLOCK_SECONDS = 120.0  # per response, for one that waits instead of computing; far from what a busy machine needs
+GOLD_JOIN = " or "
 # <eos>, <|im_end|>, </s> and so on after the answer; the marks of the thought are not end tokens.
 END_TOKENS = re.compile(r"(?:\s*<(?!/?think>)[^<>\s]+>)+\s*$")
-DELIMITER = re.compile(r"(?<!\\)\$")
 
 Item = tuple[str, str, str]  # text with special tokens, finish reason, gold answer
 
 
 @dataclass(frozen=True)
 class Grade:
-    """`answer` is what was compared with the gold, None if there was none; `error`: the verifier gave no verdict."""
+    """`answer` is what was compared with the gold, None if there was none; `gold` how that was read (`math` only);
+    `error`: the verifier gave no verdict."""
 
     correct: bool
     answer: str | None
     error: bool
+    gold: str | None = field(default=None, compare=False)
 
 
 WRONG = Grade(correct=False, answer=None, error=False)
 NO_VERDICT = Grade(correct=False, answer=None, error=True)
 
 
-def grade_all(items: Sequence[Item], verifier: str, processes: int) -> list[Grade]:
-    """Grades of `items` in their order; `math` uses that many worker processes, `exact` none."""
+def grade_all(
+    items: Sequence[Item], verifier: str, processes: int, on_grade: Callable[[], object] = lambda: None
+) -> list[Grade]:
+    """Grades of `items` in their order; `math` uses that many worker processes, `exact` none.
+
+    `on_grade` is called, possibly from another thread, after each response that `math` has graded.
+    """
     if verifier == "exact":
         return [grade_exact(*item) for item in items]
     if verifier != "math":
         raise ValueError(f"unknown verifier {verifier!r}")
     if importlib.util.find_spec("math_verify") is None:
         raise UserError("data.verifier is math but math-verify is not installed; run `pip install -e '.[stages]'`.")
-    return _grade_math_all(items, processes)
+    return _grade_math_all(items, processes, on_grade)
 
 
 def answer_text(text: str, finish_reason: str) -> str:
@@ -80,91 +90,87 @@ def grade_exact(text: str, finish_reason: str, gold: str) -> Grade:
 
 
 def grade_math(text: str, finish_reason: str, gold: str) -> Grade:
-    """math-verify on the text after the thought, without a time limit; raises what math-verify raises.
+    """The final answer against the gold, without a time limit; raises what math-verify raises.
 
-    A gold answer that cannot be parsed is an error, not a wrong response. Of alternatives (`80 ||| 81`) any is right.
+    An empty gold is an error, not a wrong response. Of alternatives (`80 ||| 81`) any is right.
     """
-    from math_verify import parse
+    from stages.data.math_equal import gold_text, same_answer, shown
 
     written = answer_text(text, finish_reason)
     if not written:
         return WRONG
-    accepted = [_parse_gold(each) for each in alternatives(gold)]
+    accepted = [gold_text(each) for each in alternatives(gold)]
     if not all(accepted):
         return NO_VERDICT
-    found = parse(written, parsing_timeout=0, raise_on_error=True)
-    if not found:
-        return WRONG
-    answer = next((part for part in found if isinstance(part, str)), None)
-    return Grade(any(_equal(wanted, found) for wanted in accepted), answer, error=False)
+    thought = split_thought(text)
+    answer = final_answer(written, (thought.thought or "") if thought.closed else "")
+    correct = answer is not None and any(same_answer(wanted, spelled(answer)) for wanted in accepted)
+    return Grade(correct, answer, error=False, gold=GOLD_JOIN.join(map(shown, accepted)))
 
 
-def _parse_gold(gold: str) -> list[Any]:
-    from math_verify import parse
-
-    wanted: list[Any] = parse(gold if DELIMITER.search(gold) else f"${gold}$", parsing_timeout=0, raise_on_error=True)
-    return wanted
-
-
-def _equal(wanted: list[Any], found: list[Any]) -> bool:
-    """What math-verify says, but it compares six decimals, to which 3e-19 and 1e-25 are the same: small numbers must
-    also agree in size."""
-    from math_verify import verify
-
-    if not verify(wanted, found, timeout_seconds=0, raise_on_error=True):
-        return False
-    small = [number for number in _numbers(wanted) if 0 < abs(number) < SMALL]
-    given = _numbers(found) if small else []
-    return not given or any(abs(a - b) <= SMALL_TOLERANCE * abs(a) for a in small for b in given)
-
-
-def _numbers(parsed: list[Any]) -> list[Any]:
-    """The finite numbers among what math-verify found (expressions, equations, strings); of `x = 3`, 3.
-
-    They stay sympy's: 10^400 is no Python float.
-    """
-    values = [getattr(part, "rhs", part) for part in parsed]
-    return [value.evalf() for value in values if getattr(value, "is_number", False) and value.is_finite]
-
-
-def _grade_math_all(items: Sequence[Item], processes: int) -> list[Grade]:
+def _grade_math_all(items: Sequence[Item], processes: int, on_grade: Callable[[], object]) -> list[Grade]:
     """One single-process pool per share of the items, so that a killed worker takes only its own response with it."""
     num_shares = min(processes, len(items))
     grades = [NO_VERDICT] * len(items)
-    with contextlib.ExitStack() as stack:
+    with contextlib.ExitStack() as stack, _workers_end_with_us():
+        workers = _Workers(stack, on_grade)
         shares = [items[offset::num_shares] for offset in range(num_shares)]
-        started = [_start(share, stack) for share in shares]
+        started = [workers.start(share) for share in shares]
         for offset, share in enumerate(shares):
-            grades[offset::num_shares] = _collect(share, started[offset], stack)
+            grades[offset::num_shares] = workers.collect(share, started[offset])
     return grades
 
 
-def _start(share: Sequence[Item], stack: contextlib.ExitStack) -> list[Future[Grade]]:
-    """Futures of a first harmless task and of `share`, in the order in which one new worker takes them up."""
-    executor = ProcessPoolExecutor(1, get_context("spawn"), initializer=_prepare)
-    stack.callback(executor.shutdown, cancel_futures=True)
-    futures = [executor.submit(_ready)]
-    with contextlib.suppress(BrokenProcessPool):
-        for item in share:
-            futures.append(executor.submit(_grade_limited, CPU_SECONDS, *item))
-    return futures
+@dataclass(frozen=True)
+class _Workers:
+    """Starts worker processes that end with `stack`."""
+
+    stack: contextlib.ExitStack
+    on_grade: Callable[[], object]
+
+    def start(self, share: Sequence[Item]) -> list[Future[Grade]]:
+        """Futures of a first harmless task and of `share`, in the order in which one new worker takes them up."""
+        executor = ProcessPoolExecutor(1, get_context("spawn"), initializer=_prepare)
+        self.stack.callback(executor.shutdown, cancel_futures=True)
+        futures = [executor.submit(_ready)]
+        with contextlib.suppress(BrokenProcessPool):
+            for item in share:
+                futures.append(executor.submit(_grade_limited, (CPU_SECONDS, CLOCK_SECONDS), *item))
+                futures[-1].add_done_callback(self._count)
+        return futures
+
+    def _count(self, future: Future[Grade]) -> None:
+        if not future.cancelled() and not isinstance(future.exception(), BrokenProcessPool):
+            self.on_grade()
+
+    def collect(self, share: Sequence[Item], futures: list[Future[Grade]]) -> Iterator[Grade]:
+        """Grades in order. The first future that a dead worker left behind is the response it died of."""
+        num_done = 0
+        while True:
+            if futures[0].exception() is not None:
+                raise StageFailed(f"The math verifier does not start ({futures[0].exception()}); run `tldr doctor`.")
+            for future in futures[1:]:
+                error = future.exception()
+                yield NO_VERDICT if error else future.result()
+                num_done += 1
+                if isinstance(error, BrokenProcessPool):
+                    self.on_grade()
+                    break
+            if num_done == len(share):
+                return
+            futures = self.start(share[num_done:])
 
 
-def _collect(share: Sequence[Item], futures: list[Future[Grade]], stack: contextlib.ExitStack) -> Iterator[Grade]:
-    """Grades in order. The first future that a dead worker left behind is the response it died of."""
-    num_done = 0
-    while True:
-        if futures[0].exception() is not None:
-            raise StageFailed(f"The math verifier does not start ({futures[0].exception()}); run `tldr doctor`.")
-        for future in futures[1:]:
-            error = future.exception()
-            yield NO_VERDICT if error else future.result()
-            num_done += 1
-            if isinstance(error, BrokenProcessPool):
-                break
-        if num_done == len(share):
-            return
-        futures = _start(share[num_done:], stack)
+@contextlib.contextmanager
+def _workers_end_with_us() -> Iterator[None]:
+    """After an exception such as Ctrl-C the workers end at once: a response may take its whole limit."""
+    others = set(active_children())
+    try:
+        yield
+    except BaseException:
+        for child in set(active_children()) - others:
+            child.kill()
+        raise
 
 
 def _prepare() -> None:
@@ -173,17 +179,20 @@ def _prepare() -> None:
 
     logging.getLogger("math_verify").setLevel(logging.ERROR)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGPROF, signal.SIG_DFL)  # ends the process, whatever it is doing
+    signal.signal(signal.SIGPROF, signal.SIG_DFL)  # both end the process, whatever it is doing
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
 
 
 def _ready() -> Grade:
     return WRONG
 
 
-def _grade_limited(cpu_seconds: float, text: str, finish_reason: str, gold: str) -> Grade:
-    """In a worker: grade, or die after that much CPU time."""
-    signal.setitimer(signal.ITIMER_PROF, cpu_seconds)
+def _grade_limited(seconds: tuple[float, float], text: str, finish_reason: str, gold: str) -> Grade:
+    """In a worker: grade, or die after that much CPU time or that much time by the clock."""
+    signal.setitimer(signal.ITIMER_PROF, seconds[0])
+    signal.setitimer(signal.ITIMER_REAL, seconds[1])
     try:
         return grade_math(text, finish_reason, gold)
     finally:
         signal.setitimer(signal.ITIMER_PROF, 0.0)
+        signal.setitimer(signal.ITIMER_REAL, 0.0)

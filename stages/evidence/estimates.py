@@ -6,6 +6,7 @@ Pure functions over arrays; nothing is read or written.
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -77,37 +78,78 @@ class QuestionTable:
 
 
 def question_tables(rows: Iterable[QuestionRow]) -> dict[str, QuestionTable]:
-    """One table per task, questions in order of first appearance, samples by index; ValueError names the field."""
-    by_task: dict[str, dict[str, list[QuestionRow]]] = {}
+    """One table per task, questions in order of first appearance, samples by index; ValueError names the field.
+
+    `rows` may be a stream: a row that was read takes 25 bytes.
+    """
+    by_task: dict[str, _Rows] = {}
     for row in rows:
-        by_task.setdefault(row.task, {}).setdefault(row.question_id, []).append(row)
+        mine = by_task.get(row.task)
+        if mine is None:
+            mine = by_task[row.task] = _Rows(row.task)
+        mine.add(row)
     if not by_task:
         raise ValueError("question_id: no rows")
-    return {task: _table(task, questions) for task, questions in by_task.items()}
+    return {task: mine.table() for task, mine in by_task.items()}
 
 
-def _table(task: str, questions: dict[str, list[QuestionRow]]) -> QuestionTable:
-    indices = sorted(row.sample_index for row in next(iter(questions.values())))
-    for question_id, rows in questions.items():
-        where = f"task {task!r}, question {question_id!r}"
-        rows.sort(key=lambda row: row.sample_index)
-        found = [row.sample_index for row in rows]
-        if len(set(found)) < len(found):
-            raise ValueError(f"sample_index: {where} has one index twice")
-        if found != indices:
-            raise ValueError(f"sample_index: {where} has {found}, other questions of the task have {indices}")
-        if len({row.group for row in rows}) > 1:
-            raise ValueError(f"group: {where} is in several groups")
-    samples = list(questions.values())
-    return QuestionTable(
-        task,
-        tuple(questions),
-        tuple(rows[0].group for rows in samples),
-        np.array([[row.correct for row in rows] for rows in samples], dtype=np.bool_),
-        np.array([[row.num_tokens for row in rows] for rows in samples], dtype=np.int64),
-        np.array([[row.truncated for row in rows] for rows in samples], dtype=np.bool_),
-        np.array([[row.no_think for row in rows] for rows in samples], dtype=np.bool_),
-    )
+class _Rows:
+    """The rows of one task in the order in which they come, as columns of numbers."""
+
+    def __init__(self, task: str) -> None:
+        self.task = task
+        self.numbers: dict[str, int] = {}  # of the questions, by id
+        self.groups: list[str] = []
+        self.questions, self.samples, self.tokens = array("q"), array("q"), array("q")
+        self.flags = bytearray()
+
+    def add(self, row: QuestionRow) -> None:
+        _, group, question_id, sample_index, correct, num_tokens, truncated, no_think = row
+        number = self.numbers.setdefault(question_id, len(self.groups))
+        if number == len(self.groups):
+            self.groups.append(group)
+        elif group != self.groups[number]:
+            raise ValueError(f"group: task {self.task!r}, question {question_id!r} is in several groups")
+        self.questions.append(number)
+        self.samples.append(sample_index)
+        self.tokens.append(num_tokens)
+        self.flags.append(correct | truncated << 1 | no_think << 2)
+
+    def table(self) -> QuestionTable:
+        questions, samples = np.asarray(self.questions), np.asarray(self.samples)
+        order = np.lexsort((samples, questions))
+        self._check(questions[order], samples[order])
+        shape = (len(self.numbers), -1)
+        flags = np.frombuffer(self.flags, dtype=np.uint8)[order].reshape(shape)
+        return QuestionTable(
+            self.task,
+            tuple(self.numbers),
+            tuple(self.groups),
+            (flags & 1) > 0,
+            np.asarray(self.tokens, dtype=np.int64)[order].reshape(shape),
+            (flags & 2) > 0,
+            (flags & 4) > 0,
+        )
+
+    def _check(self, questions: NDArray[np.int64], samples: NDArray[np.int64]) -> None:
+        """Every question has the same sample indices, each once; both arrays are sorted by question, then by sample."""
+        starts = np.flatnonzero(np.diff(questions, prepend=-1))
+        first = samples[: starts[1]] if starts.size > 1 else samples
+        for question_id, found in zip(self.numbers, np.split(samples, starts[1:]), strict=True):
+            where = f"task {self.task!r}, question {question_id!r}"
+            if (np.diff(found) == 0).any():
+                raise ValueError(f"sample_index: {where} has one index twice")
+            if not np.array_equal(found, first):
+                raise ValueError(
+                    f"sample_index: {where} has {_listed(found)}, other questions of the task have {_listed(first)}"
+                )
+
+
+def _listed(indices: NDArray[np.int64]) -> str:
+    """The indices of a question's samples, shortened where there are many."""
+    most = 16
+    text = ", ".join(map(str, indices[:most]))
+    return f"[{text}]" if indices.size <= most else f"[{text}, ...] ({indices.size} in all)"
 
 
 def mean_and_error(values: ArrayLike) -> tuple[float, float | None]:

@@ -16,7 +16,7 @@ from scipy import special, stats
 from stages.evidence.bootstrap import micro_interval, token_sums
 from stages.evidence.estimates import QuestionTable, mean_and_error
 from stages.evidence.pairing import Pair
-from stages.evidence.score import p_at_most, score_bounds
+from stages.evidence.score import lower_bound, p_at_most, score_bounds
 
 Floats = NDArray[np.float64]
 Outcome = Literal["PASS", "FAIL", "INCONCLUSIVE"]
@@ -69,15 +69,20 @@ def non_inferiority(differences: ArrayLike, margin: float, alpha: float) -> Verd
     """Is the candidate at most `margin` less accurate? `differences`: candidate minus baseline per question, (n,).
 
     Its bounds allow for questions lost altogether that no sample has shown, so with few questions they are wider than the
-    interval of `mean_difference`. The minimum detectable effect is the smallest margin at which a candidate as accurate as
-    the baseline would pass with probability `POWER`; both are shares (0.01 is one point).
+    interval of `mean_difference`. The upper one is corrected for continuity by half a changed answer: with few changes the
+    score test alone would call a loss of just the margin a FAIL in up to 9 % instead of 5 % of all samples.
+
+    The minimum detectable effect is the smallest margin at which a candidate as accurate as the baseline would pass with
+    probability `POWER`; both are shares (0.01 is one point).
     """
     if not 0 < margin < 1:
         raise ValueError(f"margin: {margin} is not between 0 and 1")
     if not 0 < alpha < 0.5:
         raise ValueError(f"alpha: {alpha} is not between 0 and 0.5")
     array = _checked(differences)
-    lower, upper = score_bounds(array, alpha)
+    changed = np.abs(array[array != 0])
+    correction = (float(changed.min()) if changed.size else 1.0) / (2 * array.size)
+    lower, upper = lower_bound(array, alpha), -lower_bound(-array, alpha, correction)
     z = float(special.ndtri(1 - alpha))
     spread = (float(array.mean()) - lower) / z  # the standard error wherever the sample is large
     outcome: Outcome = "PASS" if lower > -margin else "FAIL" if upper < -margin else "INCONCLUSIVE"
@@ -86,7 +91,7 @@ def non_inferiority(differences: ArrayLike, margin: float, alpha: float) -> Verd
         lower,
         upper,
         p_inferior=p_at_most(array, -margin),
-        p_regression=p_at_most(-array, margin),
+        p_regression=p_at_most(-array, margin, correction),
         minimum_detectable_effect=(z + float(special.ndtri(POWER))) * spread,
         margin=margin,
         alpha=alpha,
@@ -134,8 +139,8 @@ def micro_reduction(base_tokens: Floats, tokens: Floats) -> float:
     """1 - sum(tokens) / sum(base_tokens) over per-question means of shape (n,); negative if answers grew."""
     if base_tokens.size == 0 or base_tokens.shape != tokens.shape:
         raise ValueError(f"num_tokens: shapes {base_tokens.shape} and {tokens.shape} are not paired questions")
-    if (base_tokens <= 0).any():
-        raise ValueError("num_tokens: the baseline has a question whose answers are all empty, nothing to reduce")
+    if base_tokens.sum() <= 0:
+        raise ValueError("num_tokens: all answers of the baseline are empty, there is nothing to reduce")
     return 1 - float(tokens.sum() / base_tokens.sum())
 
 
@@ -149,9 +154,15 @@ def clipped_reduction(reductions: Sequence[float]) -> float:
     return float(np.mean(np.maximum(reductions, 0.0)))
 
 
+def question_reductions(base_tokens: Floats, tokens: Floats) -> Floats:
+    """1 - tokens / base_tokens of each question that the baseline did not answer with nothing."""
+    answered = base_tokens > 0
+    return np.asarray(1 - tokens[answered] / base_tokens[answered], dtype=np.float64)
+
+
 def median_reduction(base_tokens: Floats, tokens: Floats) -> float:
-    """Median over questions of 1 - tokens / base_tokens."""
-    return float(np.median(1 - tokens / base_tokens))
+    """Median over questions of their reductions."""
+    return float(np.median(question_reductions(base_tokens, tokens)))
 
 
 def both_correct_tokens(pair: Pair) -> tuple[Floats, Floats]:
@@ -178,7 +189,7 @@ def median_interval(base_tokens: Floats, tokens: Floats, confidence: float) -> t
 
     None where so few questions admit no such interval (below 6 at 95 %).
     """
-    reductions = np.sort(1 - tokens / base_tokens)
+    reductions = np.sort(question_reductions(base_tokens, tokens))
     num = len(reductions)
     rank = int(stats.binom.ppf(_tail(confidence), num, 0.5))
     if rank < 1:

@@ -6,13 +6,12 @@ Reads and writes `results/questions/*.csv`. It is imported, not run: `evaluate` 
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable
-from dataclasses import astuple, dataclass, fields
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 
-@dataclass(frozen=True)
-class QuestionRow:
+class QuestionRow(NamedTuple):
     """One answer. `group` may be empty; `num_tokens` counts the token ids of the whole answer, thought included."""
 
     task: str
@@ -25,8 +24,9 @@ class QuestionRow:
     no_think: bool
 
 
-COLUMNS = tuple(field.name for field in fields(QuestionRow))
+COLUMNS = QuestionRow._fields
 FLAGS = {"0": False, "1": True}
+MAX_DIGITS = 12  # below it no sum of counts overflows
 
 
 def write_questions(path: Path, rows: Iterable[QuestionRow]) -> None:
@@ -35,82 +35,89 @@ def write_questions(path: Path, rows: Iterable[QuestionRow]) -> None:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(COLUMNS)
         for row in rows:
-            writer.writerow(int(value) if isinstance(value, bool) else value for value in astuple(row))
+            writer.writerow(int(value) if isinstance(value, bool) else value for value in row)
 
 
 def read_questions(path: Path) -> list[QuestionRow]:
     """Rows in file order; ValueError with file, line and field for a malformed, duplicate or missing row."""
-    rows: list[QuestionRow] = []
-    first_lines: dict[tuple[str, str, int], int] = {}
     with path.open(encoding="utf-8", newline="") as stream:
-        reader = csv.reader(stream, strict=True)
-        try:
-            _check_header(path, next(reader, []))
-            for cells in reader:
-                row = _parse(path, reader.line_num, cells)
-                key = (row.task, row.question_id, row.sample_index)
-                if key in first_lines:
-                    raise _error(
-                        path,
-                        reader.line_num,
-                        "sample_index",
-                        f"task {row.task!r}, question {row.question_id!r}, sample {row.sample_index} "
-                        f"is already on line {first_lines[key]}",
-                    )
-                first_lines[key] = reader.line_num
-                rows.append(row)
-        except csv.Error as error:
-            raise ValueError(f"{path}, line {reader.line_num}: not CSV ({error})") from error
-        except UnicodeDecodeError as error:
-            raise ValueError(f"{path}, after line {reader.line_num}: not UTF-8 text ({error.reason})") from error
-    if not rows:
-        raise ValueError(f"{path}, line 2: no rows, so there is no question_id to compare")
-    return rows
+        return list(distinct_rows(str(path), stream))
 
 
-def _check_header(path: Path, cells: list[str]) -> None:
-    for name in COLUMNS:
-        if name not in cells:
-            raise _error(path, 1, name, f"column missing; the header must be {','.join(COLUMNS)}")
+def distinct_rows(name: str, lines: Iterable[str]) -> Iterator[QuestionRow]:
+    """`question_rows` without the lines; ValueError also for a row that repeats an earlier one, naming both lines."""
+    first_lines: dict[tuple[str, str, int], int] = {}
+    for line, row in question_rows(name, lines):
+        earlier = first_lines.setdefault((row.task, row.question_id, row.sample_index), line)
+        if earlier != line:
+            where = f"task {row.task!r}, question {row.question_id!r}, sample {row.sample_index}"
+            raise _error(name, line, "sample_index", f"{where} is already on line {earlier}")
+        yield row
+
+
+def question_rows(name: str, lines: Iterable[str]) -> Iterator[tuple[int, QuestionRow]]:
+    """(line, row) of the CSV text `lines`, as a stream; ValueError names the file (`name`), the line and the field."""
+    reader = csv.reader(lines, strict=True)
+    found = False
+    try:
+        _check_header(name, next(reader, []))
+        for cells in reader:
+            found = True
+            yield reader.line_num, _parse(name, reader.line_num, cells)
+    except csv.Error as error:
+        raise ValueError(f"{name}, line {reader.line_num}: not CSV ({error})") from error
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{name}, after line {reader.line_num}: not UTF-8 text ({error.reason})") from error
+    if not found:
+        raise ValueError(f"{name}, line 2: no rows, so there is no question_id to compare")
+
+
+def _check_header(name: str, cells: list[str]) -> None:
+    for column in COLUMNS:
+        if column not in cells:
+            raise _error(name, 1, column, f"column missing; the header must be {','.join(COLUMNS)}")
     if tuple(cells) != COLUMNS:
-        raise _error(path, 1, cells[-1], f"the header must be exactly {','.join(COLUMNS)}")
+        raise _error(name, 1, cells[-1], f"the header must be exactly {','.join(COLUMNS)}")
 
 
-def _parse(path: Path, line: int, cells: list[str]) -> QuestionRow:
+def _parse(name: str, line: int, cells: list[str]) -> QuestionRow:
     if len(cells) != len(COLUMNS):
         field = COLUMNS[min(len(cells), len(COLUMNS) - 1)]
-        raise _error(path, line, field, f"{len(cells)} values instead of {len(COLUMNS)}")
-    values = dict(zip(COLUMNS, cells, strict=True))
-    for name in ("task", "question_id"):
-        if not values[name]:
-            raise _error(path, line, name, "empty")
-    row = QuestionRow(
-        task=values["task"],
-        group=values["group"],
-        question_id=values["question_id"],
-        sample_index=_count(path, line, "sample_index", values),
-        correct=_flag(path, line, "correct", values),
-        num_tokens=_count(path, line, "num_tokens", values),
-        truncated=_flag(path, line, "truncated", values),
-        no_think=_flag(path, line, "no_think", values),
-    )
+        raise _error(name, line, field, f"{len(cells)} values instead of {len(COLUMNS)}")
+    task, group, question_id, index, correct, tokens, truncated, no_think = cells
+    try:
+        row = QuestionRow(
+            task, group, question_id, _count(index), FLAGS[correct], _count(tokens), FLAGS[truncated], FLAGS[no_think]
+        )
+    except (KeyError, ValueError):
+        raise _cell_error(name, line, cells) from None
+    if not task or not question_id:
+        raise _error(name, line, "question_id" if task else "task", "empty")
     if row.truncated and row.correct:
-        raise _error(path, line, "correct", "1 for a truncated answer, which counts as wrong")
+        raise _error(name, line, "correct", "1 for a truncated answer, which counts as wrong")
     return row
 
 
-def _flag(path: Path, line: int, name: str, values: dict[str, str]) -> bool:
-    if values[name] not in FLAGS:
-        raise _error(path, line, name, f"{values[name]!r} is neither 0 nor 1")
-    return FLAGS[values[name]]
+def _count(text: str) -> int:
+    if text.isdecimal() and text.isascii() and len(text) <= MAX_DIGITS:
+        return int(text)
+    raise ValueError
 
 
-def _count(path: Path, line: int, name: str, values: dict[str, str]) -> int:
-    text = values[name]
-    if not (text.isascii() and text.isdigit() and len(text) <= 12):
-        raise _error(path, line, name, f"{text[:40]!r} is not a whole number of at most 12 digits")
-    return int(text)
+def _cell_error(name: str, line: int, cells: list[str]) -> ValueError:
+    """What is wrong with the first malformed cell; one of them is."""
+    values = dict(zip(COLUMNS, cells, strict=True))
+    for column in ("sample_index", "correct", "num_tokens", "truncated", "no_think"):
+        text = values[column]
+        try:
+            _count(text) if column in ("sample_index", "num_tokens") else FLAGS[text]
+        except ValueError:
+            problem = f"{text[:40]!r} is not a whole number of at most {MAX_DIGITS} digits"
+            return _error(name, line, column, problem)
+        except KeyError:
+            return _error(name, line, column, f"{text[:40]!r} is neither 0 nor 1")
+    raise AssertionError(cells)
 
 
-def _error(path: Path, line: int, field: str, problem: str) -> ValueError:
-    return ValueError(f"{path}, line {line}, field {field}: {problem}")
+def _error(name: str, line: int, field: str, problem: str) -> ValueError:
+    return ValueError(f"{name}, line {line}, field {field}: {problem}")

@@ -19,45 +19,48 @@ NEAR_ONE = 1 - 1e-12
 
 def score_bounds(differences: Floats, alpha: float, extreme: float = 1.0) -> tuple[float, float]:
     """One-sided lower and upper bound, each at level `alpha`; `differences` has shape (n,), values within +-`extreme`."""
-    scaled = differences / extreme
-    values, counts = np.unique(scaled.round(12), return_counts=True)
-    lower = _lower(values, counts, alpha)
-    upper = -_lower(-values[::-1], counts[::-1], alpha)
-    return lower * extreme, upper * extreme
+    scaled = (differences / extreme).round(12)
+    return lower_bound(scaled, alpha) * extreme, -lower_bound(-scaled, alpha) * extreme
 
 
-def score_statistic(differences: Floats, mean: float) -> float:
-    """Standardised distance of the observed mean from `mean`, -1 < mean < 1; about normal if `mean` is the truth."""
-    values, counts = np.unique(differences, return_counts=True)
-    return _statistic(values, counts / differences.size, differences.size, mean)
-
-
-def p_at_most(differences: Floats, mean: float) -> float:
-    """One-sided p value of the hypothesis that the true mean is at most `mean`, -1 < mean < 1.
-
-    Below alpha exactly where the lower bound of `score_bounds` at alpha lies above `mean`.
-    """
+def lower_bound(differences: Floats, alpha: float, correction: float = 0.0) -> float:
+    """One-sided lower bound at level `alpha`; `correction` is a distance that the observed mean is moved down by."""
     num = differences.size
-    p_value = float(special.ndtr(-score_statistic(differences, mean)))
-    if differences.max() <= 0 and mean < 0:  # the exact bound of `_lower`
-        losses = -float(differences.sum())
-        exact = 1.0 if losses >= num else 1 - float(special.betainc(losses + 1, num - losses, -mean))
-        p_value = max(p_value, exact)
-    return p_value
-
-
-def _lower(values: Floats, counts: NDArray[np.intp], alpha: float) -> float:
-    num = int(counts.sum())
+    values, counts = np.unique(differences, return_counts=True)
     shares = counts / num
     observed = float(values @ shares)
     z = float(special.ndtri(1 - alpha))
     bound = -1.0
     if observed > -NEAR_ONE:
-        nearest = min(observed, NEAR_ONE)
-        bound = optimize.brentq(lambda mean: _statistic(values, shares, num, mean) - z, -NEAR_ONE, nearest, xtol=1e-12)
+        bound = optimize.brentq(
+            lambda mean: _statistic(values, shares, num, mean, correction) - z,
+            -NEAR_ONE,
+            min(observed, NEAR_ONE),
+            xtol=1e-12,
+        )
     if values[-1] <= 0:  # nothing gained: the normal approximation is at its worst, and an exact bound exists
         bound = min(bound, -_exact_rate(-observed * num, num, alpha))
     return float(bound)
+
+
+def score_statistic(differences: Floats, mean: float, correction: float = 0.0) -> float:
+    """Standardised distance of the observed mean from `mean`, -1 < mean < 1; about normal if `mean` is the truth."""
+    values, counts = np.unique(differences, return_counts=True)
+    return _statistic(values, counts / differences.size, differences.size, mean, correction)
+
+
+def p_at_most(differences: Floats, mean: float, correction: float = 0.0) -> float:
+    """One-sided p value of the hypothesis that the true mean is at most `mean`, -1 < mean < 1.
+
+    Below alpha exactly where `lower_bound` at alpha, with the same correction, lies above `mean`.
+    """
+    num = differences.size
+    p_value = float(special.ndtr(-score_statistic(differences, mean, correction)))
+    if differences.max() <= 0 and mean < 0:  # the exact bound of `lower_bound`
+        losses = -float(differences.sum())
+        exact = 1.0 if losses >= num else 1 - float(special.betainc(losses + 1, num - losses, -mean))
+        p_value = max(p_value, exact)
+    return p_value
 
 
 def _exact_rate(losses: float, num: int, alpha: float) -> float:
@@ -65,9 +68,9 @@ def _exact_rate(losses: float, num: int, alpha: float) -> float:
     return float(special.betaincinv(losses + 1, num - losses, 1 - alpha)) if losses < num else 1.0
 
 
-def _statistic(values: Floats, shares: Floats, num: int, mean: float) -> float:
+def _statistic(values: Floats, shares: Floats, num: int, mean: float, correction: float = 0.0) -> float:
     variance = _constrained_variance(values, shares, mean)
-    distance = float(values @ shares) - mean
+    distance = float(values @ shares) - mean - correction
     if variance <= 0:
         return 0.0 if distance == 0 else float(np.copysign(np.inf, distance))
     return distance / float(np.sqrt(variance / num))

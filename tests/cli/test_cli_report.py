@@ -63,7 +63,7 @@ def as_json(tldr: Tldr, command: str = "report") -> Any:
 
 def test_the_json_object_has_the_promised_keys(results: Path, here: Tldr) -> None:
     report = as_json(here)
-    assert report["schema_version"] == 1
+    assert report["schema_version"] == 2
     for side in ("baseline", "candidate"):
         names = {"accuracy", "mean_tokens", "truncation_rate", "no_think_rate"}
         assert names <= report[side].keys()

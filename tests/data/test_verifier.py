@@ -1,17 +1,11 @@
-"""Grading: the tiny form, math-verify in worker processes, real generations, and verifiers that fail."""
+"""Grading: the tiny form, math-verify in worker processes, and verifiers that fail."""
 
 from __future__ import annotations
-
-import gzip
-import json
 
 import pytest
 
 from stages.data import verifier
 from stages.data.verifier import NO_VERDICT, WRONG, Grade, answer_text, grade_all
-from tests.paths import SHARED_DATA
-
-LOGS = SHARED_DATA / "r1_logs"
 
 TRACE = "a 9 + 8 = 6 ; b 6 * 4 = 2 ; . </think> answer 2 <eos>"
 
@@ -86,22 +80,26 @@ def test_math_of_nothing_starts_no_process() -> None:
     assert grade_all([], "math", processes=4) == []
 
 
-@pytest.mark.skipif(not LOGS.is_dir(), reason="needs ../shared/data/r1_logs, which is not part of the project")
-def test_real_r1_generations_agree_with_their_recorded_verdicts() -> None:
-    """150 MATH-500 responses of two fine-tuned R1 models; the few that differ are errors of the recording harness.
+@pytest.mark.parametrize(("limit", "other"), [("CPU_SECONDS", "CLOCK_SECONDS"), ("CLOCK_SECONDS", "CPU_SECONDS")])
+def test_either_limit_ends_a_response_without_a_verdict(
+    monkeypatch: pytest.MonkeyPatch, limit: str, other: str
+) -> None:
+    monkeypatch.setattr(verifier, limit, 1.0)
+    monkeypatch.setattr(verifier, other, 3600.0)
+    items = [(r"\boxed{9^{9^{9^9}}}", "stop", "1"), (r"\boxed{1}", "stop", "1")]
+    assert [(grade.correct, grade.error) for grade in grade_all(items, "math", 1)] == [(False, True), (True, False)]
 
-    Most of these responses hold no `</think>` at all: they are graded whole.
-    """
-    items, recorded = [], []
-    for name in ("tldr-7b_math500", "static-7b_math500"):
-        with gzip.open(LOGS / f"{name}.jsonl.gz", "rt", encoding="utf-8") as stream:
-            rows = [json.loads(line) for line in stream]
-        for row in rows[:450:6]:
-            text = row["responses"][0]
-            items.append((text, "stop", row["gold"]))
-            recorded.append(row["correct"][0])
-    grades = grade_all(items, "math", processes=2)
-    agreement = sum(grade.correct == verdict for grade, verdict in zip(grades, recorded, strict=True)) / len(items)
-    assert len(items) == 150
-    assert agreement >= 0.95
-    assert not any(grade.error for grade in grades)
+
+def test_every_answer_is_counted_once_though_a_worker_died(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(verifier, "CPU_SECONDS", 1.0)
+    right, endless = (r"\boxed{5}", "stop", "5"), (r"\boxed{9^{9^{9^9}}}", "stop", "1")
+    counted: list[int] = []
+    grades = grade_all([right, endless, right, right], "math", 1, lambda: counted.append(1))
+    assert [grade.error for grade in grades] == [False, True, False, False]
+    assert len(counted) == 4
+
+
+def test_how_the_gold_was_read_is_told() -> None:
+    golds = {"3.0": "3", r"\frac12": "1/2", "4210_5": "4210_5", r"\text{east}": r"east", "80 ||| 81": "80 or 81"}
+    grades = grade_all([(r"\boxed{0}", "stop", gold) for gold in golds], "math", processes=1)
+    assert [grade.gold for grade in grades] == list(golds.values())

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from stages.evidence.questions import COLUMNS, QuestionRow, read_questions, write_questions
+from stages.evidence.questions import COLUMNS, QuestionRow, question_rows, read_questions, write_questions
 
 ROWS = [
     QuestionRow("tiny", "length-1", "test-1", 0, True, 31, False, False),
@@ -71,3 +72,23 @@ def test_malformed_file_is_one_sentence(tmp_path: Path, content: bytes, message:
         read_questions(path)
     assert "base.csv" in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_rows_come_as_a_stream_with_their_lines() -> None:
+    def lines() -> Iterator[str]:
+        yield f"{HEADER}\n"
+        yield 'tiny,"two\n'
+        yield 'lines",q1,0,1,30,0,0\n'
+        yield f"{GOOD}\n"
+        raise AssertionError("read ahead")
+
+    rows = question_rows("stream", lines())
+    assert next(rows) == (3, QuestionRow("tiny", "two\nlines", "q1", 0, True, 30, False, False))
+    assert next(rows) == (4, QuestionRow("tiny", "length-1", "q1", 0, True, 30, False, False))
+
+
+def test_a_row_that_stands_twice_names_both_lines(tmp_path: Path) -> None:
+    path = tmp_path / "base.csv"
+    path.write_text(f"{HEADER}\n{GOOD}\ntiny,length-1,q2,0,1,30,0,0\n{GOOD}\n")
+    with pytest.raises(ValueError, match=r"line 4, field sample_index: .*'q1', sample 0 is already on line 2"):
+        read_questions(path)

@@ -56,9 +56,15 @@ def test_reductions_by_hand() -> None:
 
 
 def test_reduction_needs_paired_questions_and_a_baseline_with_tokens() -> None:
-    for before, after in (([], []), ([1.0], [1.0, 2.0]), ([0.0, 1.0], [1.0, 1.0])):
+    for before, after in (([], []), ([1.0], [1.0, 2.0]), ([0.0, 0.0], [1.0, 1.0])):
         with pytest.raises(ValueError, match=r"^num_tokens: "):
             micro_reduction(np.array(before), np.array(after))
+
+
+def test_a_question_that_the_baseline_left_empty_counts_in_the_sums_only() -> None:
+    before, after = np.array([0.0, 10.0, 20.0]), np.array([3.0, 5.0, 5.0])
+    assert micro_reduction(before, after) == pytest.approx(1 - 13 / 30)
+    assert median_reduction(before, after) == pytest.approx((0.5 + 0.75) / 2)
 
 
 def test_draws_match_a_plain_loop_in_distribution() -> None:
