@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 from stages.cli.grade import read_answers
-from stages.data.verifier import grade_all
+from stages.verifier.grade import grade_all
 
 
 def main() -> None:

@@ -18,7 +18,6 @@ from stages._param_blocks import RatioParams
 from stages._params import Params
 from stages._provenance import place, provenance, write_provenance
 from stages.core.ratio import BoundErrors, Bounds, check_bounds, scheduled_share, simulate
-from stages.data.verifier import Grade
 from stages.engines.base import Response, open_engine
 from stages.engines.weights import require_checkpoint
 from stages.training.control import (
@@ -30,6 +29,7 @@ from stages.training.control import (
     score,
     standard_error,
 )
+from stages.verifier.grade import Grade
 
 KEYS = (
     *("seed", "model", "data.verifier", "decode", "container.engine", "container.device", "engine", "ratio", "select"),

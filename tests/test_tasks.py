@@ -17,8 +17,8 @@ from stages._params import Params, check_params, read_yaml
 from stages.data.lm_eval_load import load_tasks
 from stages.data.lm_eval_output import check_records, check_verifier, portable_results, task_records
 from stages.data.lm_eval_tasks import given_share, grade, has_thought, question_mean, score
-from stages.data.verifier import Grade
 from stages.engines.lm_eval_model import GeneratedText
+from stages.verifier.grade import Grade
 from tests.paths import ROOT
 
 SETTINGS = {"until": [], "max_gen_toks": 20, "temperature": 1.0, "top_p": 1.0}

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from stages.data.verifier import Grade
+    from stages.verifier.grade import Grade
 
 SCHEMA_VERSION = 1
 GOOD_END = "stop"  # of an answer of which the file does not say how it ended
@@ -117,7 +117,7 @@ def _difference(answer: Answer, grade: Grade) -> dict[str, Any]:
 
 
 def _graded(answers: Sequence[Answer], verifier: str, processes: int) -> list[Grade]:
-    from stages.data.verifier import grade_all
+    from stages.verifier.grade import grade_all
 
     items = [(answer.text, answer.finish_reason, answer.gold) for answer in answers]
     with _progress(len(items)) as on_grade:

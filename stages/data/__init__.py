@@ -1,1 +1,1 @@
-"""Problem sources, prompts, verification and the overlap check."""
+"""Problem sources, prompts, the overlap check, and results of any harness."""

@@ -15,7 +15,7 @@ from stages.core.labels import GradedResponse, pass_rate
 from stages.data.problems import Problem
 from stages.data.prompts import load_tokenizer
 from stages.data.samples import Sample
-from stages.data.verifier import Grade, grade_all
+from stages.verifier.grade import Grade, grade_all
 
 
 @dataclass(frozen=True)

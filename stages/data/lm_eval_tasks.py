@@ -16,7 +16,7 @@ from typing import Any
 from stages._params import Params
 from stages.core.answers import is_cut, split_thought
 from stages.data.problems import read_problems
-from stages.data.verifier import Grade, grade_all
+from stages.verifier.grade import Grade, grade_all
 
 ALL_SAMPLES = "all_samples"  # name of the filter, hence the suffix of lm-eval's metric names
 

@@ -32,9 +32,9 @@ from stages.data.lm_eval_output import document_id
 from stages.data.model_folder import check_model
 from stages.data.prompts import decode_text, load_tokenizer, prompt_ids
 from stages.data.response_store import ResponseStore, evaluations_folder, store_path
-from stages.data.verifier import answer_text
 from stages.engines.base import DecodeSpec, Engine, Request, Response, decode_spec, open_engine
 from stages.engines.rollouts import draw_missing
+from stages.verifier.grade import answer_text
 
 GENERATES = "Reasoning models are evaluated by what they generate; choose a task of type generate_until."
 

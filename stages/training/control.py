@@ -14,10 +14,10 @@ from stages._params import Params
 from stages.core.answers import is_cut
 from stages.data.problems import Problem, read_problems
 from stages.data.prompts import decode_text, load_tokenizer
-from stages.data.verifier import Grade, grade_all
 from stages.engines.base import DecodeSpec, Engine, Response, decode_spec
 from stages.engines.progress import track
 from stages.engines.rollouts import make_requests
+from stages.verifier.grade import Grade, grade_all
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from stages._params import check_params, read_yaml
 from stages.core.answers import alternatives
 from stages.data.benchmarks import benchmark_documents
 from stages.data.lm_eval_load import load_tasks
-from stages.data.verifier import grade_all
+from stages.verifier.grade import grade_all
 from tests.paths import ROOT, SHARED_DATA
 
 BENCHMARKS, LOGS = SHARED_DATA / "benchmarks", SHARED_DATA / "r1_logs"

@@ -9,12 +9,12 @@ import pytest
 from stages.core.answers import is_cut
 from stages.data.problems import read_problems
 from stages.data.prompts import decode_text, load_tokenizer, prompt_ids
-from stages.data.verifier import grade_exact
 from stages.engines.base import DecodeSpec, Request
 from stages.engines.hf import HfEngine
 from stages.evidence.budget import budget_curve
 from stages.evidence.estimates import question_tables
 from stages.evidence.questions import QuestionRow
+from stages.verifier.grade import grade_exact
 from tests.paths import ROOT
 
 SPEC = DecodeSpec(temperature=1.0, top_p=1.0, max_tokens=200)

@@ -13,11 +13,11 @@ from stages.data.conditions import prompt_digest, prompts_digest
 from stages.data.evaluations.plain import PlainRow, plain_rows
 from stages.data.evaluations.run import Key, ReadSettings, Shape, Trace
 from stages.data.evaluations.source import Source
-from stages.data.final_answer import final_answer
 from stages.data.lm_eval_tasks import has_thought
-from stages.data.verifier import answer_text, grade_all
 from stages.evidence.comparability import Conditions
 from stages.evidence.questions import QuestionRow
+from stages.verifier.final_answer import final_answer
+from stages.verifier.grade import answer_text, grade_all
 
 ALL = "all"  # the task of a file without tasks, so that two files pair whatever their names
 BATCH = 64_000_000  # characters of answers that are in memory at once while they are graded

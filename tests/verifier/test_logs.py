@@ -1,6 +1,6 @@
 """Real responses of two fine-tuned R1 models to MATH-500 and AMC, against their recorded verdicts and our own reading.
 
-tests/data/golden/adjudicated.csv holds every response on which we and the recording differ: `judged` is what a person
+tests/verifier/golden/adjudicated.csv holds every response on which we and the recording differ: `judged` is what a person
 decided from problem, gold and final answer.
 """
 
@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from stages.cli.grade import Answer, read_answers
-from stages.data.verifier import Grade, grade_all
+from stages.verifier.grade import Grade, grade_all
 from tests.paths import SHARED_DATA
 
 LOGS = SHARED_DATA / "r1_logs"

@@ -1,6 +1,6 @@
 """Whether two mathematical answers are equal: by their spelling where that settles it, else by math-verify.
 
-Nothing here has a time limit; `stages.data.verifier` runs it in processes that have one. Reads and writes no files.
+Nothing here has a time limit; `stages.verifier.grade` runs it in processes that have one. Reads and writes no files.
 """
 
 from __future__ import annotations
@@ -8,8 +8,8 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any
 
-from stages.data.final_answer import boxed_answer
-from stages.data.math_text import IN_BASE, settled, spelled, unlabelled, without_percent
+from stages.verifier.final_answer import boxed_answer
+from stages.verifier.spelling import IN_BASE, settled, spelled, unlabelled, without_percent
 
 SMALL, SMALL_TOLERANCE = 1e-3, 1e-3  # below this size, numbers must agree to this share
 GSM8K_MARK = "####"

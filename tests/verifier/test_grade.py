@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from stages.data import verifier
-from stages.data.verifier import NO_VERDICT, WRONG, Grade, answer_text, grade_all
+from stages.verifier import grade as verifier
+from stages.verifier.grade import NO_VERDICT, WRONG, Grade, answer_text, grade_all
 
 TRACE = "a 9 + 8 = 6 ; b 6 * 4 = 2 ; . </think> answer 2 <eos>"
 

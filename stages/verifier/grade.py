@@ -1,7 +1,7 @@
 """Grade responses: `exact` for the tiny task, `math` (math-verify) for mathematics.
 
 Only the text after the closed thought counts, and where that breaks off before it answers, the box with which the thought
-ended (`stages.data.final_answer`); a response that ended by itself without closing a thought is all answer (and counts in
+ended (`stages.verifier.final_answer`); a response that ended by itself without closing a thought is all answer (and counts in
 the no-think rate), and one that is known to be cut off is wrong whatever it says. A verifier that fails or runs out of
 time says so (`Grade.error`): silently wrong would delete long answers. Reads and writes no files.
 
@@ -26,8 +26,8 @@ from multiprocessing import active_children, get_context
 
 from stages._errors import StageFailed, UserError
 from stages.core.answers import OPEN, alternatives, final_answer_exact, is_cut, normalise, split_thought
-from stages.data.final_answer import final_answer
-from stages.data.math_text import spelled
+from stages.verifier.final_answer import final_answer
+from stages.verifier.spelling import spelled
 
 CPU_SECONDS = 10.0  # per response; a typical one takes 0.003
 CLOCK_SECONDS = 120.0  # per response, for one that waits instead of computing; far from what a busy machine needs
@@ -94,7 +94,7 @@ def grade_math(text: str, finish_reason: str, gold: str) -> Grade:
 
     An empty gold is an error, not a wrong response. Of alternatives (`80 ||| 81`) any is right.
     """
-    from stages.data.math_equal import gold_text, same_answer, shown
+    from stages.verifier.equality import gold_text, same_answer, shown
 
     written = answer_text(text, finish_reason)
     if not written:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from stages.data.final_answer import final_answer
-from stages.data.verifier import grade_all
+from stages.verifier.final_answer import final_answer
+from stages.verifier.grade import grade_all
 from tests.paths import SHARED_DATA
 
 FORMS = Path(__file__).parent / "golden" / "answer_forms.csv"
