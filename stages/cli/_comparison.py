@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from stages.data.evaluations import Run
 
 NEWEST = "results/questions/candidate.csv"
+PAIRED = ("task", "question_id", "sample_index", "group")  # what both runs must have alike
 HERE = Path(__file__).resolve().parents[2]
 
 
@@ -69,11 +70,17 @@ def settings(options: Options) -> dict[str, Any]:
 
 def compare_files(request: Request, *, flips: bool = False) -> dict[str, Any]:
     """The report with `names` and `mismatches`; UserError where a file cannot be read or the runs not be compared."""
+    from stages.evidence.pairing import pair_tasks
     from stages.evidence.seeds import compare_runs
     from stages.evidence.summary import compare
 
     keywords = settings(request.options)
     base, candidates = _open(request)
+    try:  # before the conditions: of other questions the prompts differ too, but that is not what is wrong
+        for run in candidates:
+            pair_tasks(base.tables, run.tables, allow_mismatch=request.allow_mismatch)
+    except ValueError as error:
+        raise _refusal(request, error) from None
     sentences = check_conditions(base, candidates, request.allow_mismatch)
     keywords["length_unit"] = base.conditions.length_unit
 
@@ -89,7 +96,7 @@ def compare_files(request: Request, *, flips: bool = False) -> dict[str, Any]:
         if flips:
             report["flips"] = _flips(base, candidates, request.allow_mismatch)
     except ValueError as error:
-        raise UserError(f"The two cannot be compared: {error}; {_next_step(request, error)}.") from None
+        raise _refusal(request, error) from None
     report["mismatches"] = [*sentences, *report["mismatches"]]
     report["remarks"] = [note for run in (base, *candidates) for note in run.notes]
     return {**report, "names": {"baseline": base.name, "candidate": [run.name for run in candidates]}}
@@ -113,6 +120,12 @@ def check_conditions(base: Run, candidates: list[Run], allow_mismatch: bool) -> 
 
     found = []
     for run in candidates:
+        units = (base.conditions.length_unit, run.conditions.length_unit)
+        if len(set(units)) > 1:  # whatever is allowed: a ratio of words to tokens looks like a reduction
+            raise UserError(
+                f"{base.name} counts {units[0]} and {run.name} {units[1]}, which have no ratio; write num_tokens into both "
+                "files or into neither."
+            )
         tasks = [task for task in base.tables if task in run.tables]
         found += [mismatch.sentence for mismatch in mismatches(base.conditions, run.conditions, tasks)]
     sentences = list(dict.fromkeys(found))
@@ -121,13 +134,14 @@ def check_conditions(base: Run, candidates: list[Run], allow_mismatch: bool) -> 
     return sentences
 
 
-def _next_step(request: Request, error: ValueError) -> str:
+def _refusal(request: Request, error: ValueError) -> UserError:
     field = str(error).partition(":")[0]
+    step = "name results of the same questions"
     if field in asdict(request.options):
-        return f"correct --{field}"
-    if field in ("task", "question_id", "sample_index", "group") and not request.allow_mismatch:
-        return "--allow-mismatch compares what they share"
-    return "name results of the same questions"
+        step = f"correct --{field}"
+    elif field in PAIRED and not request.allow_mismatch and "in common" not in str(error):
+        step = "--allow-mismatch compares what they share"
+    return UserError(f"The two cannot be compared: {error}; {step}.")
 
 
 def _flips(base: Run, candidates: list[Run], allow_mismatch: bool) -> list[dict[str, Any]]:

@@ -10,28 +10,23 @@ import csv
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from stages._errors import UserError
 from stages._io import write_text
 from stages._params import Params, load_params
 from stages.cli._project import read_record
 
+if TYPE_CHECKING:
+    from stages.data.evaluations import Run
+
 INSTALL = "pip install -e '.[html]'"
 NUM_BINS = 32  # of the length histograms on the page
 TINY_TASK = "tiny"
 CHAINS = 60_000  # per length of the simulated frontier, as in `tldr tiny frontier`
 RATIO_COLUMNS = (
-    *(
-        "step",
-        "short_share",
-        "example_share",
-        "token_share",
-        "mean_tokens",
-        "mean_tokens_se",
-        "accuracy",
-        "accuracy_se",
-    ),
+    *("step", "short_share", "example_share", "token_share"),
+    *("mean_tokens", "mean_tokens_se", "accuracy", "accuracy_se"),
 )
 SETTINGS = ("margin", "alpha", "confidence", "resamples", "seed")
 
@@ -39,7 +34,7 @@ Tables = dict[str, Any]
 
 
 def write_html(root: Path, out: Path, runs: list[str]) -> None:
-    """Write the page of the results in `root` to `out`; each of `runs` is LABEL=PATH of a further question table."""
+    """Write the page of the results in `root` to `out`; each of `runs` is LABEL=PATH of further results."""
     _require_packages()
     from stages.cli.report import TABLES, build_report
     from stages.page.document import render_page
@@ -47,12 +42,12 @@ def write_html(root: Path, out: Path, runs: list[str]) -> None:
     if out.is_dir():
         raise UserError(f"{out} is a folder; give --html the name of a file.")
     named = [_split(run) for run in runs]
-    report = build_report(root)
-    base, candidate = (_tables(root / name) for name in TABLES)
-    others = {label: _compared(label, base, _tables(path), report) for label, path in named}
+    report, params = build_report(root), load_params(root)
+    base, candidate = (_open(root / name, root, params) for name in TABLES)
+    others = {label: _compared(label, base, _open(path, root, params), report) for label, path in named}
     if len(others) < len(named):
         raise UserError("Two --run options have the same LABEL; give every run its own.")
-    write_text(out, render_page(_content(root, report, base, candidate, others)))
+    write_text(out, render_page(_content(root, report, base.tables, candidate.tables, others)))
 
 
 def _require_packages() -> None:
@@ -103,27 +98,25 @@ def _split(run: str) -> tuple[str, Path]:
     return label, Path(path)
 
 
-def _tables(path: Path) -> Tables:
-    from stages.evidence.estimates import question_tables
-    from stages.evidence.questions import read_questions
+def _open(path: Path, root: Path, params: Params) -> Run:
+    from stages.data.evaluations import ReadSettings, open_run
 
-    try:
-        return question_tables(read_questions(path))
-    except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror}); give the path of a question table.") from None
-    except ValueError as error:
-        sentence = str(error) if str(path) in str(error) else f"{path}: {error}"
-        raise UserError(f"{sentence}; correct the question table.") from None
+    settings = ReadSettings(params.data.verifier, params.engine.processes, params.label.max_verifier_error_rate)
+    return open_run(str(path), root=root, settings=settings)
 
 
-def _compared(label: str, base: Tables, tables: Tables, report: Mapping[str, Any]) -> dict[str, Any]:
-    """The run against the baseline, by the same rules as the candidate: so that it is on the same questions."""
+def _compared(label: str, base: Run, run: Run, report: Mapping[str, Any]) -> dict[str, Any]:
+    """The run against the baseline, by the same rules as the candidate: same questions, same conditions."""
+    from stages.evidence.comparability import mismatches
     from stages.evidence.summary import compare
 
     try:
-        return compare(base, tables, **{name: report[name] for name in SETTINGS})
+        compared = compare(base.tables, run.tables, **{name: report[name] for name in SETTINGS})
     except ValueError as error:
         raise UserError(f"--run {label} cannot be shown beside the baseline: {error}.") from None
+    for mismatch in mismatches(base.conditions, run.conditions, base.tables):
+        raise UserError(f"--run {label} cannot be shown beside the baseline: {mismatch.sentence}")
+    return compared
 
 
 def _run_row(label: str, compared: Mapping[str, Any]) -> dict[str, str]:

@@ -39,7 +39,7 @@ EVIDENCE = Path(__file__).resolve().parents[1] / "evidence"
     "runs",
     multiple=True,
     metavar="LABEL=PATH",
-    help="With --html: a further question table of the same questions, drawn beside the two models; repeatable.",
+    help="With --html: further results on the same questions, drawn beside the two models; repeatable.",
 )
 def command(as_json: bool, as_markdown: bool, page: Path | None, runs: tuple[str, ...]) -> None:
     """Compare the compressed model with its base: accuracy, tokens, intervals and a verdict.

@@ -142,6 +142,22 @@ def test_different_conditions_are_refused_by_name_and_printed_where_allowed(comp
     assert report(compare(base, new, "--json"))["mismatches"] == []
 
 
+def test_words_and_tokens_have_no_ratio_whatever_is_allowed(compare: Compare, tmp_path: Path) -> None:
+    rows = [{"id": i, "problem": "p", "gold": "1", "responses": ["so it is 1"], "correct": [True]} for i in range(9)]
+    for name, more in (("words", {}), ("tokens", {"num_tokens": [7]})):
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row | more) + "\n" for row in rows))
+    refused = compare(str(tmp_path / "tokens.jsonl"), str(tmp_path / "words.jsonl"), "--allow-mismatch")
+    assert (refused.exit_code, "no ratio" in refused.stderr) == (2, True)
+
+
+def test_other_questions_are_named_before_their_prompts(compare: Compare, tmp_path: Path) -> None:
+    row = {"problem": "p", "gold": "1", "responses": ["1"], "correct": [True], "num_tokens": [3]}
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.jsonl").write_text(json.dumps({"id": name, **row}) + "\n")
+    refused = compare(str(tmp_path / "a.jsonl"), str(tmp_path / "b.jsonl"))
+    assert (refused.exit_code, "no question in common" in refused.stderr) == (2, True)
+
+
 def test_what_cannot_be_paired_is_refused_in_one_sentence(compare: Compare, tmp_path: Path) -> None:
     base = write_table(tmp_path / "base.csv", tokens=100)
     other = write_table(tmp_path / "other.csv", tokens=40, tasks=("c",))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -46,13 +47,31 @@ def test_a_run_on_other_questions_is_refused(toy: Path, tmp_path: Path, write: W
         (["=table.csv"], "is not LABEL=PATH"),
         (["a="], "is not LABEL=PATH"),
         (["baseline=table.csv"], "the label baseline is taken"),
-        (["a=absent.csv"], "absent.csv cannot be read"),
-        (["a=/"], "cannot be read"),
+        (["a=absent.csv"], "absent.csv does not exist"),
+        (["a=/"], "/ holds neither responses.parquet"),
     ],
 )
 def test_a_wrong_option_is_one_sentence(toy: Path, write: Write, runs: list[str], sentence: str) -> None:
     with pytest.raises(UserError, match=re.escape(sentence)):
         write(toy, *runs)
+
+
+def test_a_run_under_another_token_limit_is_refused(toy: Path, tmp_path: Path, write: Write) -> None:
+    """Its point would lie further left only because its answers were cut."""
+    decode = {"temperature": 1.0, "top_p": 1.0, "repetition": None}
+    path = write_table(tmp_path / "run.csv", answers(60))
+    for table, limit in ((toy / "results" / "questions" / "base.csv", 640), (path, 64)):
+        conditions = {
+            "schema_version": 1,
+            "length_unit": "tokens",
+            "decode": {**decode, "max_tokens": limit},
+            "tasks": {},
+        }
+        table.with_suffix(".json").write_text(json.dumps(conditions))
+    with pytest.raises(
+        UserError, match=r"--run short cannot be shown beside the baseline: The token limit .* 640 .* 64 "
+    ):
+        write(toy, f"short={path}")
 
 
 def test_two_runs_of_one_label_are_refused(toy: Path, tmp_path: Path, write: Write) -> None:
@@ -64,5 +83,5 @@ def test_two_runs_of_one_label_are_refused(toy: Path, tmp_path: Path, write: Wri
 def test_a_broken_table_names_line_and_field(toy: Path, tmp_path: Path, write: Write) -> None:
     path = write_table(tmp_path / "run.csv", answers(60))
     path.write_text(path.read_text().replace("q1,0,1", "q1,0,yes"))
-    with pytest.raises(UserError, match=r"run.csv, line 4, field correct: .*; correct the question table"):
+    with pytest.raises(UserError, match=r"run.csv, line 4, field correct: .*; write the table anew"):
         write(toy, f"a={path}")
