@@ -138,18 +138,32 @@ class ShortBoundParams(Block):
 
 class RatioParams(Block):
     init: Share
-    controller: Literal["robust", "paper"]
+    controller: Literal["robust", "paper", "lagrangian"]
     schedule: Literal["dynamic", "static", "linear", "cosine", "random"]
     final: Share
     eta: Positive
     smoothing: Share
     floor: Annotated[float, Field(ge=0.0, lt=0.5)]
     benefit_smoothing: Annotated[float, Field(ge=0.0, lt=1.0)]
+    margin: OpenShare
+    dual_step: Positive
+    dead_zone: NonNegative
     control_samples: Count
     bound_samples: Count
     short_bound: ShortBoundParams
     num_errors: NonNegative
     on_noisy_control: Literal["error", "lower_eta"]
+
+    @property
+    def has_floor(self) -> bool:
+        """Whether `floor` bounds the share: under every controller but the published one, and in the random schedule."""
+        return self.schedule == "random" or (self.schedule == "dynamic" and self.controller != "paper")
+
+    @model_validator(mode="after")
+    def _multiplier_is_bounded(self) -> RatioParams:
+        if self.controller == "lagrangian" and self.floor == 0.0:
+            raise ValueError("controller: lagrangian needs a floor above 0; it bounds the multiplier")
+        return self
 
 
 class TrainParams(Block):

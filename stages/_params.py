@@ -70,6 +70,16 @@ class Params(Block):
         return self
 
     @model_validator(mode="after")
+    def _constraint_lets_a_checkpoint_pass(self) -> Params:
+        steered = self.ratio.controller == "lagrangian" and self.ratio.schedule == "dynamic"
+        if steered and self.ratio.margin >= self.select.margin:
+            raise ValueError(
+                f"ratio.margin {self.ratio.margin:g} must be below select.margin {self.select.margin:g}: lagrangian holds "
+                "the accuracy at ratio.margin, where no checkpoint could be shown to have lost less"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _fetched_models_have_paths(self) -> Params:
         if self.fetch.short_model is not None and self.ratio.short_bound.path is None:
             raise ValueError("fetch.short_model needs ratio.short_bound.source: model, and its path")

@@ -17,7 +17,7 @@ from stages._io import write_csv, write_json
 from stages._param_blocks import RatioParams
 from stages._params import Params
 from stages._provenance import place, provenance, write_provenance
-from stages.core.ratio import BoundErrors, Bounds, check_bounds, scheduled_share, simulate
+from stages.core.ratio import BoundErrors, Bounds, Dual, check_bounds, scheduled_share, simulate
 from stages.engines.base import Response, open_engine
 from stages.engines.weights import require_checkpoint
 from stages.training.control import (
@@ -50,7 +50,7 @@ def main(root: Path, params: Params) -> None:
     except ValueError as error:
         raise StageFailed(f"The ratio cannot be steered: {error}. {_bound_advice(params)}") from None
     eta = _steady_eta(params, long, bounds)
-    trajectory = _simulated(params, bounds, (params.ratio.init, 1.0 - params.ratio.init), eta)
+    trajectory = _simulated(params, bounds, eta, _loss_error(params, long))
     first_share = trajectory[0]["short_share"]
     schedule = {
         **control.hashes,
@@ -109,10 +109,9 @@ def shortest_correct(answers: list[list[tuple[Response, Any]]]) -> list[float]:
 def _steady_eta(params: Params, long: Score, bounds: Bounds) -> float:
     """The step size: as requested, or lowered so that eta * SE(accuracy benefit) <= 0.5 if the control set is noisy."""
     ratio = params.ratio
-    num_answers = len(long.question_accuracy) * ratio.control_samples
-    accuracy_error = math.sqrt(2.0 * long.accuracy * (1.0 - long.accuracy) / num_answers)
+    accuracy_error = _loss_error(params, long)
     gap = bounds.long_accuracy - bounds.short_accuracy
-    if ratio.controller == "paper" or gap > 3.0 * accuracy_error:
+    if ratio.controller != "robust" or gap > 3.0 * accuracy_error:
         return ratio.eta
     if ratio.on_noisy_control == "error":
         raise StageFailed(
@@ -123,13 +122,19 @@ def _steady_eta(params: Params, long: Score, bounds: Bounds) -> float:
     return min(ratio.eta, 0.5 * gap / accuracy_error)
 
 
+def _loss_error(params: Params, long: Score) -> float:
+    """Standard error of a control accuracy against the base model's, if the two answered independently."""
+    num_answers = len(long.question_accuracy) * params.ratio.control_samples
+    return math.sqrt(2.0 * long.accuracy * (1.0 - long.accuracy) / num_answers)
+
+
 def _bound_advice(params: Params) -> str:
     if params.ratio.short_bound.source == "model":
         return "Choose another ratio.short_bound.path, a larger control set, or ratio.short_bound.source self."
     return "Use a larger control set, more ratio.bound_samples, or a short-CoT model as ratio.short_bound.path."
 
 
-def _simulated(params: Params, bounds: Bounds, weights: tuple[float, float], eta: float) -> list[dict[str, Any]]:
+def _simulated(params: Params, bounds: Bounds, eta: float, loss_error: float) -> list[dict[str, Any]]:
     """Short share per window if tokens and accuracy moved linearly from the long to the short bound."""
     ratio, train = params.ratio, params.train
     num_windows = train.max_steps // train.update_every
@@ -146,22 +151,23 @@ def _simulated(params: Params, bounds: Bounds, weights: tuple[float, float], eta
     moved = simulate(
         ratio.controller,
         bounds,
-        weights,
+        (ratio.init, 1.0 - ratio.init),
         tokens,
         accuracy,
         eta=eta,
         smoothing=ratio.smoothing,
         floor=ratio.floor,
         benefit_smoothing=ratio.benefit_smoothing,
+        loss_error=loss_error,
+        dual=Dual(ratio.margin, ratio.dual_step, ratio.dead_zone),
     )
-    shares = [weights[0], *(step.weights[0] for step in moved)]
+    shares = [ratio.init, *(step.weights[0] for step in moved)]
     return _rows(ratio, bounds, steps, shares)
 
 
 def _rows(ratio: RatioParams, bounds: Bounds, steps: list[int], shares: list[float]) -> list[dict[str, Any]]:
     """With what bounds the share and the control tokens, so that DVC draws the trajectory between them."""
-    has_floor = ratio.schedule == "random" or (ratio.schedule == "dynamic" and ratio.controller == "robust")
-    lowest = ratio.floor if has_floor else 0.0
+    lowest = ratio.floor if ratio.has_floor else 0.0
     limits = {"lowest_share": lowest, "highest_share": 1.0 - lowest}
     limits |= {"short_tokens": bounds.short_tokens, "long_tokens": bounds.long_tokens}
     return [{"step": step, "short_share": share, **limits} for step, share in zip(steps, shares, strict=True)]

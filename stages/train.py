@@ -37,7 +37,7 @@ KEYS = (
     "train",
     "select",
 )
-COLUMNS = (  # of results/ratio.csv
+COLUMNS = (  # of results/ratio.csv; `multiplier` follows under the lagrangian controller
     *("step", "short_share", "next_short_share", "example_share", "token_share", "training_loss"),
     *("mean_tokens", "mean_tokens_se", "accuracy", "accuracy_se", "truncation_rate"),
     *("benefit1", "benefit1_se", "benefit2", "benefit2_se"),
@@ -62,7 +62,7 @@ def main(root: Path, params: Params) -> None:
             windows = windows_so_far(params, schedule, rows)
             shares = _train_window(trainer, params, examples, windows)
             measured, weights = _evaluate(control, server, trainer, params)
-            row = decide(params, schedule, windows, rows, trainer.step, measured) | shares
+            row = decide(params, schedule, windows, rows, trainer.step, measured, base) | shares
             rows.append(row | {"weights": weights})
             log.append(rows[-1])
     selection = select_checkpoint(base, scores(rows), params.select.margin, params.select.alpha)
@@ -130,7 +130,8 @@ def _write_outputs(
 ) -> None:
     if trainer.step != params.train.max_steps:
         raise StageFailed(f"Training ended at step {trainer.step} of {params.train.max_steps}; run it again to go on.")
-    plot = [{name: row[name] for name in COLUMNS} for row in rows]
+    columns = (*COLUMNS, "multiplier") if "multiplier" in rows[0] else COLUMNS
+    plot = [{name: row[name] for name in columns} for row in rows]
     chosen = next(row for row in rows if row["step"] == selection.step)
     publish(trainer.checkpoint(selection.step), root / "artifacts" / "model", params.model.dtype, chosen["weights"])
     write_csv(root / "results" / "ratio.csv", plot)

@@ -29,7 +29,10 @@ def changed(key, value):
         ("ratio.init", 1.5, r"ratio\.init = 1\.5: .*less than or equal to 1"),
         ("ratio.init", "0.5", r"ratio\.init = '0\.5': .*valid number"),
         ("ratio.floor", 0.5, r"ratio\.floor = 0\.5: .*less than 0\.5"),
-        ("ratio.controller", "papper", r"ratio\.controller = 'papper': .*'robust' or 'paper'"),
+        ("ratio.controller", "papper", r"ratio\.controller = 'papper': .*'robust', 'paper' or 'lagrangian'"),
+        ("ratio.margin", 1.0, r"ratio\.margin = 1\.0: .*less than 1"),
+        ("ratio.dual_step", 0.0, r"ratio\.dual_step = 0\.0: .*greater than 0"),
+        ("ratio.dead_zone", -1.0, r"ratio\.dead_zone = -1\.0: .*greater than or equal to 0"),
         ("ratio.etta", 4, r"unknown key ratio\.etta"),
         ("train.max_steps", 97, r"max_steps 97 must be a multiple of update_every 16"),
         ("train.lr", -1e-3, r"train\.lr = -0\.001"),
@@ -66,6 +69,35 @@ def test_batch_invariance_is_refused_where_vllm_has_no_such_mode():
     document["engine"]["name"] = "vllm"
     with pytest.raises(UserError, match=r"engine\.vllm\.batch_invariant needs container\.device: cuda"):
         check_params(document, "params.yaml")
+
+
+def test_the_constraint_of_lagrangian_leaves_room_for_a_checkpoint_to_pass():
+    document = changed("ratio.margin", 0.01)
+    check_params(document, "params.yaml")
+    document["ratio"]["controller"] = "lagrangian"
+    with pytest.raises(UserError, match=r"ratio\.margin 0\.01 must be below select\.margin 0\.01"):
+        check_params(document, "params.yaml")
+    document["ratio"]["margin"] = 0.009
+    check_params(document, "params.yaml")
+    document["ratio"]["floor"] = 0.0
+    with pytest.raises(UserError, match="lagrangian needs a floor above 0"):
+        check_params(document, "params.yaml")
+
+
+@pytest.mark.parametrize(
+    ("controller", "schedule", "floor"),
+    [
+        ("robust", "dynamic", True),
+        ("lagrangian", "dynamic", True),
+        ("paper", "dynamic", False),
+        ("paper", "random", True),
+        ("lagrangian", "static", False),
+    ],
+)
+def test_where_the_floor_bounds_the_share(controller, schedule, floor):
+    document = changed("ratio.controller", controller)
+    document["ratio"]["schedule"] = schedule
+    assert check_params(document, "params.yaml").ratio.has_floor is floor
 
 
 def test_a_missing_key_is_named():

@@ -161,16 +161,13 @@ def _ratio(root: Path, params: Params) -> Any:
         return (
             "results/ratio.csv is not in this checkout, so there is no trajectory to show; `tldr repro train` makes it."
         )
-    ratio = params.ratio
-    has_floor = ratio.schedule == "random" or (ratio.schedule == "dynamic" and ratio.controller == "robust")
     schedule, train = (read_record(root / "results" / f"{name}.json") for name in ("schedule", "train"))
     control = root / params.data.control.path
     num_questions = None
     if control.is_file():
         num_questions = sum(bool(line.strip()) for line in control.read_bytes().split(b"\n"))
-    return ratio_chart(
-        _ratio_rows(path), schedule, ratio.floor if has_floor else None, train.get("selected_step"), num_questions
-    )
+    floor = params.ratio.floor if params.ratio.has_floor else None
+    return ratio_chart(_ratio_rows(path), schedule, floor, train.get("selected_step"), num_questions)
 
 
 def _ratio_rows(path: Path) -> list[dict[str, float]]:

@@ -1,20 +1,18 @@
-"""`tldr ratio step | simulate`: the controller of the paper and the robust one, by hand.
+"""`tldr ratio step | simulate`: the three controllers by hand.
 
-Reads params.yaml only for the settings of the robust controller that are not given; writes nothing.
+Reads params.yaml only for the settings of the robust and the lagrangian controller that are not given; writes nothing.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import click
 
 from stages._errors import UserError
-from stages._param_blocks import RatioParams
-from stages._params import load_params
-from stages.cli._project import project_root
+from stages.cli._ratio_settings import NAMES, as_arguments, settings_for
 
 if TYPE_CHECKING:
     from stages.core.ratio import RatioStep
@@ -22,18 +20,6 @@ if TYPE_CHECKING:
 ACCURACIES = ("short_accuracy", "long_accuracy")
 P = ParamSpec("P")
 R = TypeVar("R")
-
-
-class Settings(NamedTuple):
-    """Keys of the ratio block that the controller takes."""
-
-    eta: float
-    smoothing: float
-    floor: float
-    benefit_smoothing: float
-
-
-PAPER = Settings(eta=4.0, smoothing=1e-4, floor=0.0, benefit_smoothing=0.0)  # arXiv 2506.02678 and the authors' code
 
 
 @click.group("ratio")
@@ -44,7 +30,9 @@ def command() -> None:
 def controller_options(function: Callable[P, R]) -> Callable[P, R]:
     """The options that both commands share."""
     options = [
-        click.option("--controller", type=click.Choice(["robust", "paper"]), default="robust", show_default=True),
+        click.option(
+            "--controller", type=click.Choice(["robust", "paper", "lagrangian"]), default="robust", show_default=True
+        ),
         click.option("--short-tokens", type=float, required=True, help="Mean tokens of the short reference."),
         click.option("--long-tokens", type=float, required=True, help="Mean tokens of the original model."),
         click.option("--short-accuracy", type=float, required=True, help="Accuracy of the short reference (0 to 1)."),
@@ -53,6 +41,12 @@ def controller_options(function: Callable[P, R]) -> Callable[P, R]:
         click.option("--eta", type=float, help="Step size. [default: 4 for paper, params.yaml for robust]"),
         click.option("--smoothing", type=float, help="Share mixed with the uniform ratio. [default: as for --eta]"),
         click.option("--floor", type=float, help="Minimum share of each source. [default: 0 for paper]"),
+        click.option("--margin", type=float, help="Accuracy that may be lost (lagrangian). [default: params.yaml]"),
+        click.option(
+            "--dual-step", type=float, help="Largest step of the log-odds (lagrangian). [default: params.yaml]"
+        ),
+        click.option("--dead-zone", type=float, help="SEs that move nothing (lagrangian). [default: params.yaml]"),
+        click.option("--loss-se", type=float, help="Standard error of the accuracy lost (lagrangian). [default: 0]"),
         click.option("--json", "as_json", is_flag=True, help="Print JSON at full precision."),
     ]
     for option in reversed(options):
@@ -71,7 +65,9 @@ def step_command(tokens: float, accuracy: float, as_json: bool, **options: Any) 
     tldr ratio step --controller paper --short-tokens 1120.94 --long-tokens 7379.61 \\
         --short-accuracy 0.29 --long-accuracy 0.76 --tokens 6000 --accuracy 0.74 --weight 0.5 --json
     """
-    result = trajectory([tokens], [accuracy], benefit_smoothing=0.0, **options)[0]
+    # Nothing came before a single step, so nothing is there to be smoothed.
+    smoothing = None if options["controller"] == "lagrangian" else 0.0
+    result = trajectory([tokens], [accuracy], benefit_smoothing=smoothing, **options)[0]
     if as_json:
         click.echo(json.dumps(as_row(result)))
         return
@@ -88,7 +84,10 @@ def step_command(tokens: float, accuracy: float, as_json: bool, **options: Any) 
 def simulate_command(
     updates: int, final_tokens: float | None, final_accuracy: float | None, as_json: bool, **options: Any
 ) -> None:
-    """Print the ratio while tokens and accuracy go in a straight line from the original model to a final point."""
+    """Draw the ratio while tokens and accuracy go in a straight line from the original model to a final point.
+
+    The controller does not act on the model here: the measurements are given. A table and a drawing, or --json.
+    """
     end_tokens = options["short_tokens"] if final_tokens is None else final_tokens
     end_accuracy = options["short_accuracy"] if final_accuracy is None else final_accuracy
     tokens = straight_line(options["long_tokens"], end_tokens, updates)
@@ -116,66 +115,39 @@ def trajectory(
     """One controller step per pair of `tokens` and `accuracy`; UserError for values that make no ratio."""
     from stages.core.ratio import Bounds, simulate
 
-    settings = settings_for(controller, {name: options[name] for name in Settings._fields})
+    settings = settings_for(controller, {name: options[name] for name in NAMES})
     shares = {"weight": weight, "accuracy": accuracy[-1]} | {name: options[name] for name in ACCURACIES}
     for name, share in shares.items():
         if not 0.0 <= share <= 1.0:
             raise UserError(f"--{name.replace('_', '-')} {share:g} is not between 0 and 1; give a fraction.")
     try:
         bounds = Bounds(**{name: options[name] for name in ("short_tokens", "long_tokens", *ACCURACIES)})
-        return simulate(controller, bounds, (weight, 1.0 - weight), tokens, accuracy, **settings._asdict())
+        return simulate(controller, bounds, (weight, 1.0 - weight), tokens, accuracy, **as_arguments(settings))
     except ValueError as error:
         raise UserError(f"These values give no ratio: {error}; correct them and run again.") from None
 
 
-def settings_for(controller: str, given: dict[str, float | None]) -> Settings:
-    """What is given, else the paper's values (paper) or those of params.yaml (robust)."""
-    complete = None not in given.values()
-    default: Settings | RatioParams = PAPER if controller == "paper" or complete else _robust_defaults()
-    return _check_settings(
-        Settings(*(getattr(default, name) if value is None else value for name, value in given.items()))
-    )
-
-
-def _robust_defaults() -> RatioParams:
-    try:
-        root = project_root()
-    except UserError:
-        raise UserError(
-            "The robust controller takes its settings from params.yaml and there is none here; "
-            "give --eta, --smoothing and --floor, or run in a tldr checkout."
-        ) from None
-    return load_params(root).ratio
-
-
-def _check_settings(settings: Settings) -> Settings:
-    ranges = {
-        "eta": (0.0 < settings.eta <= 1e9, "above 0"),
-        "smoothing": (0.0 <= settings.smoothing <= 1.0, "between 0 and 1"),
-        "floor": (0.0 <= settings.floor < 0.5, "at least 0 and below 0.5"),
-        "benefit_smoothing": (0.0 <= settings.benefit_smoothing < 1.0, "at least 0 and below 1"),
-    }
-    for name, (valid, bound) in ranges.items():
-        if not valid:
-            option = name.replace("_", "-")
-            raise UserError(f"--{option} {getattr(settings, name):g} is not {bound}; correct it and run again.")
-    return settings
-
-
 def as_row(result: RatioStep) -> dict[str, float]:
     system1, system2 = result.weights
-    return {"system1": system1, "system2": system2, "benefit1": result.benefit1, "benefit2": result.benefit2}
+    row = {"system1": system1, "system2": system2, "benefit1": result.benefit1, "benefit2": result.benefit2}
+    return row if result.multiplier is None else row | {"multiplier": result.multiplier}
 
 
 def show(rows: list[dict[str, Any]]) -> None:
+    """A table, and under it the drawing, as wide as the terminal; without colours and in ASCII where it has no others."""
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    from stages.cli._trajectory import draw
+
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False, collapse_padding=True)
     digits = {"update": 0, "tokens": 1, "accuracy": 3}
     for name in rows[0]:
         table.add_column(name, justify="right")
     for row in rows:
         table.add_row(*(f"{value:.{digits.get(name, 4)}f}" for name, value in row.items()))
-    Console().print(table)
+    console = Console(highlight=False)
+    console.print(table)
+    for line in ["", *draw(rows, console.width, console.options.ascii_only)]:
+        console.print(line, markup=False, no_wrap=True, crop=False, overflow="ignore")

@@ -1,89 +1,31 @@
-"""How the System-1 / System-2 ratio moves: the fifteen lines that are the paper, and the checks that keep them honest.
+"""How the System-1 / System-2 ratio moves: one interface to the controllers, and the schedules without one.
 
-Source: TLDR (arXiv 2506.02678), its re-weighting equations, and the authors' code (github zzli2022/TLDR @ a460888).
 Weights are (System-1, System-2) sampling shares by example count. Tokens are mean output tokens per answer, accuracies
-are fractions. Everything is numbers in, numbers out.
+are fractions. Everything is numbers in, numbers out; the controllers are in `stages.core.controllers`.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
 from random import Random
 
-LARGEST = 1e9  # magnitude beyond which a measurement is refused
+from stages.core.bounds import BoundErrors, Bounds, check_bounds
+from stages.core.controllers import Dual, RatioStep, benefit_errors, benefits, lagrangian, paper, robust, update
 
-
-@dataclass(frozen=True)
-class Bounds:
-    """References on the control set: the short-CoT model (or estimate) and the original long-CoT model."""
-
-    short_tokens: float
-    long_tokens: float
-    short_accuracy: float
-    long_accuracy: float
-
-    def __post_init__(self) -> None:
-        _require_finite(**vars(self))
-
-
-@dataclass(frozen=True)
-class BoundErrors:
-    """Standard errors of `Bounds`, field by field; 0 for a figure that was chosen rather than measured."""
-
-    short_tokens: float
-    long_tokens: float
-    short_accuracy: float
-    long_accuracy: float
-
-    def __post_init__(self) -> None:
-        _require_finite(**vars(self))
-        for field in fields(self):
-            if getattr(self, field.name) < 0.0:
-                raise ValueError(f"the standard error of {field.name} is negative: {getattr(self, field.name)!r}")
-
-
-@dataclass(frozen=True)
-class RatioStep:
-    """New weights (System-1, System-2) and the benefits that led to them."""
-
-    weights: tuple[float, float]
-    benefit1: float
-    benefit2: float
-
-
-def benefits(bounds: Bounds, tokens: float, accuracy: float, *, clip: bool) -> tuple[float, float]:
-    """(still too long, lost accuracy), each at least 0; `clip` also caps them at 1.
-
-    ValueError if a gap of `bounds` has the wrong sign or a value is not a number of magnitude at most `LARGEST`.
-    """
-    _require_finite(tokens=tokens, accuracy=accuracy)
-    check_bounds(bounds, BoundErrors(0.0, 0.0, 0.0, 0.0), 0.0)
-    too_long = max((tokens - bounds.short_tokens) / (bounds.long_tokens - bounds.short_tokens), 0.0)
-    lost = max((bounds.long_accuracy - accuracy) / (bounds.long_accuracy - bounds.short_accuracy), 0.0)
-    return (min(too_long, 1.0), min(lost, 1.0)) if clip else (too_long, lost)
-
-
-def update(
-    weights: tuple[float, float], gains: tuple[float, float], *, eta: float, smoothing: float, floor: float
-) -> tuple[float, float]:
-    """w_i <- w_i exp(eta * gain_i), normalised; mixed with `smoothing` of the uniform ratio; at least `floor` each.
-
-    The result sums to 1 exactly. ValueError for weights that do not, or a gain or eta beyond `LARGEST` (a gap of the
-    bounds too small to divide by).
-    """
-    _require_weights(weights)
-    _require_finite(gain1=gains[0], gain2=gains[1], eta=eta)
-    if not (0.0 <= smoothing <= 1.0 and 0.0 <= floor <= 0.5):
-        raise ValueError(f"smoothing must lie in [0, 1] and floor in [0, 0.5], not {smoothing!r} and {floor!r}")
-    # Measured from the larger gain: equal gains then change nothing, however large, and nothing overflows.
-    steps = [eta * (gain - max(gains)) for gain in gains]
-    logits = [math.log(w) + step if w > 0.0 else -math.inf for w, step in zip(weights, steps, strict=True)]
-    powers = [math.exp(logit - max(logits)) for logit in logits]
-    first = (1.0 - smoothing) * powers[0] / (powers[0] + powers[1]) + smoothing / 2.0
-    first = min(max(first, floor), 1.0 - floor)
-    return first, max(1.0 - first, floor)  # 1 - (1 - floor) can round to just below the floor
+__all__ = [
+    "BoundErrors",
+    "Bounds",
+    "Dual",
+    "RatioStep",
+    "benefit_errors",
+    "benefits",
+    "check_bounds",
+    "next_ratio",
+    "scheduled_share",
+    "simulate",
+    "update",
+]
 
 
 def next_ratio(
@@ -98,39 +40,32 @@ def next_ratio(
     floor: float,
     benefit_smoothing: float = 0.0,
     previous: tuple[float, float] | None = None,
+    loss_error: float | None = None,
+    dual: Dual | None = None,
 ) -> RatioStep:
-    """One decision of the `paper` controller (as published) or the `robust` one.
+    """One decision: `paper` as published, `robust` (capped, smoothed, with a floor), `lagrangian` (accuracy constrained).
 
-    `robust` caps the benefits at 1, mixes in `benefit_smoothing` of the `previous` benefits, and keeps `floor` of each
-    source; `paper` does none of the three. The step records the benefits after capping and mixing.
+    `robust` alone reads `benefit_smoothing` and the `previous` benefits; `lagrangian` reads `floor`, `dual` and
+    `loss_error`, the standard error of accuracy - long_accuracy, and neither `eta` nor `smoothing`. ValueError, naming
+    the value, for anything that makes no ratio.
     """
-    if controller not in ("paper", "robust"):
-        raise ValueError(f"controller must be paper or robust, not {controller!r}")
-    robust = controller == "robust"
-    gains = benefits(bounds, tokens, accuracy, clip=robust)
-    if robust and previous is not None:
-        if not 0.0 <= benefit_smoothing < 1.0:
-            raise ValueError(f"benefit_smoothing must lie in [0, 1), not {benefit_smoothing!r}")
-        kept = benefit_smoothing
-        gains = (kept * previous[0] + (1.0 - kept) * gains[0], kept * previous[1] + (1.0 - kept) * gains[1])
-    moved = update(weights, gains, eta=eta, smoothing=smoothing, floor=floor if robust else 0.0)
-    return RatioStep(moved, *gains)
-
-
-def check_bounds(bounds: Bounds, errors: BoundErrors, num_errors: float) -> None:
-    """ValueError unless both gaps have the right sign and exceed `num_errors` standard errors of their difference."""
-    _require_finite(num_errors=num_errors)
-    for name, unit in (("tokens", "tokens"), ("accuracy", "as a fraction")):
-        long, short = getattr(bounds, f"long_{name}"), getattr(bounds, f"short_{name}")
-        error = math.hypot(getattr(errors, f"long_{name}"), getattr(errors, f"short_{name}"))
-        gap = long - short
-        if gap <= 0.0:
-            raise ValueError(f"long_{name} ({long:g}) must be larger than short_{name} ({short:g})")
-        if gap <= num_errors * error:
-            raise ValueError(
-                f"long_{name} ({long:g}) and short_{name} ({short:g}) differ by {gap:g} ({unit}), which is within "
-                f"{num_errors:g} standard errors ({error:g} each)"
-            )
+    measured = (bounds, tokens, accuracy, weights)
+    if controller == "paper":
+        return paper(*measured, eta=eta, smoothing=smoothing)
+    if controller == "robust":
+        return robust(
+            *measured,
+            eta=eta,
+            smoothing=smoothing,
+            floor=floor,
+            benefit_smoothing=benefit_smoothing,
+            previous=previous,
+        )
+    if controller != "lagrangian":
+        raise ValueError(f"controller must be paper or robust or lagrangian, not {controller!r}")
+    if loss_error is None or dual is None:
+        raise ValueError("lagrangian needs its settings `dual` and `loss_error`, the standard error of the loss")
+    return lagrangian(*measured, floor=floor, loss_error=loss_error, dual=dual)
 
 
 def scheduled_share(
@@ -162,6 +97,8 @@ def simulate(
     smoothing: float,
     floor: float,
     benefit_smoothing: float = 0.0,
+    loss_error: float | None = None,
+    dual: Dual | None = None,
 ) -> list[RatioStep]:
     """The decisions along a given path of control measurements, one per (tokens, accuracy) pair."""
     steps: list[RatioStep] = []
@@ -178,17 +115,8 @@ def simulate(
             floor=floor,
             benefit_smoothing=benefit_smoothing,
             previous=(last.benefit1, last.benefit2) if last else None,
+            loss_error=loss_error,
+            dual=dual,
         )
         steps.append(step)
     return steps
-
-
-def _require_finite(**values: float) -> None:
-    for name, value in values.items():
-        if not (math.isfinite(value) and abs(value) <= LARGEST):
-            raise ValueError(f"{name} must be a number of magnitude at most {LARGEST:g}, not {value!r}")
-
-
-def _require_weights(weights: tuple[float, float]) -> None:
-    if not (min(weights) >= 0.0 and abs(weights[0] + weights[1] - 1.0) <= 1e-9):
-        raise ValueError(f"weights must be shares that sum to 1, not {weights!r}")

@@ -101,10 +101,11 @@ def _schedule(ratio: Any, measured: Mapping[str, Any]) -> str:
     start = f"System-1 share of the examples from {ratio.init:g}"
     if ratio.schedule == "dynamic":
         eta = measured.get("eta", ratio.eta)
-        return (
-            f"{start}, moved by the `{ratio.controller}` controller on a frozen control set (eta {eta:g}, smoothing "
-            f"{ratio.smoothing:g}" + (f", floor {ratio.floor:g})" if ratio.controller == "robust" else ")")
-        )
+        settings = f"eta {eta:g}, smoothing {ratio.smoothing:g}"
+        if ratio.controller == "lagrangian":
+            settings = f"margin {ratio.margin:g}, dual step {ratio.dual_step:g}, dead zone {ratio.dead_zone:g}"
+        floor = f", floor {ratio.floor:g}" if ratio.has_floor else ""
+        return f"{start}, moved by the `{ratio.controller}` controller on a frozen control set ({settings}{floor})"
     return f"{start}, schedule `{ratio.schedule}`" + ("" if ratio.schedule == "static" else f", final {ratio.final:g}")
 
 

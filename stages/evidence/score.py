@@ -31,7 +31,7 @@ def lower_bound(differences: Floats, alpha: float, correction: float = 0.0) -> f
     observed = float(values @ shares)
     z = float(special.ndtri(1 - alpha))
     bound = -1.0
-    if observed > -NEAR_ONE:
+    if observed - correction > -NEAR_ONE:
         bound = optimize.brentq(
             lambda mean: _statistic(values, shares, num, mean, correction) - z,
             -NEAR_ONE,

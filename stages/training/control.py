@@ -123,6 +123,12 @@ def require_resolution(control: Score, num_samples: int, margin: float, alpha: f
         )
 
 
+def loss_error(base: Score, measured: Score) -> float:
+    """Standard error of the difference of the two accuracies, paired by question."""
+    pairs = zip(base.question_accuracy, measured.question_accuracy, strict=True)
+    return standard_error([after - before for before, after in pairs])
+
+
 def _mean(values: Sequence[float]) -> float:
     return math.fsum(values) / len(values)
 

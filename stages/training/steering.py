@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from stages._param_blocks import RatioParams
 from stages._params import Params
 from stages.core.mixing import Window
-from stages.core.ratio import Bounds, next_ratio, scheduled_share
-from stages.training.control import Score
+from stages.core.ratio import Bounds, Dual, RatioStep, benefit_errors, next_ratio, scheduled_share
+from stages.training.control import Score, loss_error
 
 
 def windows_so_far(params: Params, schedule: dict[str, Any], rows: list[dict[str, Any]]) -> list[Window]:
@@ -24,24 +25,19 @@ def decide(
     rows: list[dict[str, Any]],
     step: int,
     measured: Score,
+    base: Score,
 ) -> dict[str, Any]:
-    """The row of this control evaluation, with the share of the next window."""
-    ratio, bounds = params.ratio, Bounds(**schedule["bounds"])
+    """The row of this control evaluation, with the share of the next window; `base` is the base model's score.
+
+    A row holds all that the next decision needs, so a resumed run decides alike: share and benefits. `multiplier` is in
+    the rows of the lagrangian controller only.
+    """
     share = windows[-1].short_share
-    last = rows[-1] if rows else None
-    moved = next_ratio(
-        ratio.controller,
-        bounds,
-        measured.mean_tokens,
-        measured.accuracy,
-        (share, 1.0 - share),
-        eta=schedule["eta"],
-        smoothing=ratio.smoothing,
-        floor=ratio.floor,
-        benefit_smoothing=ratio.benefit_smoothing,
-        previous=None if last is None else (last["benefit1"], last["benefit2"]),
-    )
-    return {
+    bounds = Bounds(**schedule["bounds"])
+    lost_error = loss_error(base, measured)
+    moved = _moved(params.ratio, schedule["eta"], bounds, share, rows, measured, lost_error)
+    errors = benefit_errors(bounds, measured.tokens_error, measured.accuracy_error, lost_error, _dual(params.ratio))
+    row = {
         "step": step,
         "short_share": share,
         "next_short_share": _next_share(params, len(windows), moved.weights[0]),
@@ -51,12 +47,43 @@ def decide(
         "accuracy_se": measured.accuracy_error,
         "truncation_rate": measured.truncation_rate,
         "benefit1": moved.benefit1,
-        "benefit1_se": measured.tokens_error / (bounds.long_tokens - bounds.short_tokens),
+        "benefit1_se": errors[0],
         "benefit2": moved.benefit2,
-        "benefit2_se": measured.accuracy_error / (bounds.long_accuracy - bounds.short_accuracy),
+        "benefit2_se": errors[1],
         "question_accuracy": list(measured.question_accuracy),
         "question_tokens": list(measured.question_tokens),
     }
+    return row if moved.multiplier is None else row | {"multiplier": moved.multiplier}
+
+
+def _moved(
+    ratio: RatioParams,
+    eta: float,
+    bounds: Bounds,
+    share: float,
+    rows: list[dict[str, Any]],
+    measured: Score,
+    lost_error: float,
+) -> RatioStep:
+    last = rows[-1] if rows else None
+    return next_ratio(
+        ratio.controller,
+        bounds,
+        measured.mean_tokens,
+        measured.accuracy,
+        (share, 1.0 - share),
+        eta=eta,
+        smoothing=ratio.smoothing,
+        floor=ratio.floor,
+        benefit_smoothing=ratio.benefit_smoothing,
+        previous=None if last is None else (last["benefit1"], last["benefit2"]),
+        loss_error=lost_error,
+        dual=_dual(ratio),
+    )
+
+
+def _dual(ratio: RatioParams) -> Dual | None:
+    return Dual(ratio.margin, ratio.dual_step, ratio.dead_zone) if ratio.controller == "lagrangian" else None
 
 
 def _next_share(params: Params, window: int, steered: float) -> float:

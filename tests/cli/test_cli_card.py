@@ -181,3 +181,10 @@ def test_the_committed_results_make_a_card(monkeypatch: pytest.MonkeyPatch) -> N
     found, measured = metrics(card()), json.loads((ROOT / "results" / "metrics.json").read_text())
     assert found["tiny, all questions", "accuracy"].metric_value == measured["candidate_accuracy"]
     assert found["tiny, all questions", "token_reduction"].metric_value == measured["token_reduction"]
+
+
+def test_the_settings_of_the_controller_that_moved_the_ratio(results: Path) -> None:
+    assert "`robust` controller on a frozen control set (eta 4, smoothing 0.0001, floor 0.1)" in card()
+    path = results / "params.yaml"
+    path.write_text(path.read_text().replace("controller: robust", "controller: lagrangian"))
+    assert "(margin 0.005, dual step 0.5, dead zone 0.5, floor 0.1)" in " ".join(card().split())

@@ -1,8 +1,9 @@
-"""`tldr ratio step | simulate`: the fixed contract, the defaults of both controllers, refused values."""
+"""`tldr ratio step | simulate`: the fixed contract, the defaults of the controllers, the drawing, refused values."""
 
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -121,3 +122,64 @@ def test_a_simulation_is_also_a_table(nowhere: Path) -> None:
     assert answer.exit_code == 0
     assert answer.stdout.split()[:4] == ["update", "tokens", "accuracy", "system1"]
     assert "1120.9" in answer.stdout
+
+
+LAGRANGIAN = {"controller": "lagrangian", **BOUNDS, "floor": 0.1, "margin": 0.01, "dual-step": 0.5, "dead-zone": 1}
+
+
+def test_lagrangian_shows_its_multiplier_and_follows_the_constraint(nowhere: Path) -> None:
+    spare = as_json("step", {**LAGRANGIAN, "tokens": 6000, "accuracy": 0.76})
+    assert spare.keys() == {"system1", "system2", "benefit1", "benefit2", "multiplier"}
+    assert spare["system1"] > 0.5
+    assert as_json("step", {**LAGRANGIAN, "tokens": 6000, "accuracy": 0.70})["system1"] < 0.5
+    unsure = as_json("step", {**LAGRANGIAN, "tokens": 6000, "accuracy": 0.70, "loss-se": 0.06})
+    assert unsure["system1"] == pytest.approx(0.5)
+
+
+def test_lagrangian_takes_its_settings_from_params_yaml(nowhere: Path) -> None:
+    refused = call("step", {"controller": "lagrangian", **BOUNDS, **POINT})
+    assert refused.exit_code == 2
+    assert "give --floor, --margin, --dual-step and --dead-zone" in refused.stderr
+    text = (Path(__file__).parents[2] / "params.yaml").read_text()
+    assert "dual_step: 0.5 " in text
+    (nowhere / "params.yaml").write_text(text.replace("dual_step: 0.5 ", "dual_step: 0.25 "))
+    (moved,) = {
+        round(
+            as_json("step", {"controller": "lagrangian", **BOUNDS, "tokens": 6000, "accuracy": accuracy})["system1"], 9
+        )
+        for accuracy in (0.70, 0.60)
+    }
+    assert moved == pytest.approx(1.0 / (1.0 + math.exp(0.25)))
+
+
+@pytest.mark.parametrize(
+    ("options", "part"),
+    [
+        ({**LAGRANGIAN, "eta": 4}, "--eta is not read by the lagrangian controller"),
+        ({**PAPER, "margin": 0.01}, "--margin is not read by the paper controller"),
+        ({**LAGRANGIAN, "margin": 0}, "--margin 0 is not above 0 and below 1"),
+        ({**LAGRANGIAN, "dual-step": "nan"}, "--dual-step nan is not above 0"),
+        ({**LAGRANGIAN, "dead-zone": -1}, "--dead-zone -1 is not at least 0"),
+        ({**LAGRANGIAN, "loss-se": "inf"}, "--loss-se inf is not between 0 and 1"),
+        ({**LAGRANGIAN, "floor": 0}, "--floor 0 is not above 0 and below 0.5"),
+    ],
+)
+def test_settings_of_another_controller_or_beyond_their_bounds(
+    nowhere: Path, options: dict[str, Any], part: str
+) -> None:
+    answer = call("step", {**options, **POINT})
+    assert answer.exit_code == 2
+    assert part in answer.stderr
+
+
+def test_a_simulation_ends_with_a_drawing_of_the_width_of_the_terminal(nowhere: Path) -> None:
+    for width in (60, 80, 120):
+        words = [word for name, value in {**LAGRANGIAN, "updates": 200}.items() for word in (f"--{name}", str(value))]
+        answer = CliRunner().invoke(main, ["ratio", "simulate", *words], env={"COLUMNS": str(width)})
+        assert width < 80 or "multiplier" in answer.stdout.splitlines()[0]
+        drawing = answer.stdout.split("System-1 share after each update\n")[1].splitlines()
+        assert max(map(len, drawing)) <= width
+        assert [line[:9].strip() for line in drawing] == [
+            *("1.0 |", "|", "|", "|", "0.5 |", "|", "|", "0.0 |"),
+            *("tokens", "accuracy", "Each colu"),
+        ]

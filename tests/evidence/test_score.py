@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy import optimize, stats
 
-from stages.evidence.paired import mean_difference
+from stages.evidence.paired import mean_difference, non_inferiority
 from stages.evidence.score import score_bounds, score_statistic
 
 Floats = NDArray[np.float64]
@@ -49,6 +49,21 @@ def test_score_interval_inverts_the_closed_form() -> None:
 def test_without_gains_the_bound_is_at_least_as_far_as_the_exact_one(num: int, losses: int) -> None:
     exact = stats.binomtest(losses, num).proportion_ci(0.90, method="exact").high
     assert mean_difference(changes(num, 0, losses), 0.9).lower <= -exact + 1e-12
+
+
+@pytest.mark.parametrize("num_samples", [1, 3, 8])
+def test_every_verdict_has_bounds_in_order(num_samples: int) -> None:
+    """Up to models that lose or win nearly everything, where the corrected mean lies beyond -1."""
+    rng = np.random.default_rng(num_samples)
+    for _ in range(300):
+        num = int(rng.integers(1, 40))
+        before, after = (rng.binomial(num_samples, rng.choice([0, 0.02, 0.5, 0.98, 1]), num) for _ in range(2))
+        differences = (after - before) / num_samples
+        found = non_inferiority(differences, 0.1, 0.05)
+        assert -1 <= found.lower <= differences.mean() + 1e-9
+        assert differences.mean() - 1e-9 <= found.upper <= 1
+        assert (found.p_regression < 0.05) == (found.upper < -0.1)
+        assert (found.p_inferior < 0.05) == (found.lower > -0.1)
 
 
 def test_score_is_symmetric_and_never_of_zero_width() -> None:
