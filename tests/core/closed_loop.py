@@ -6,7 +6,7 @@ After each update the model moves 1 / `LAG` of the way to the share that it is t
     accuracy = A_long - drop * x^3 - offset
 
 are measured on 512 questions with 2 answers each; the long bound, once, with 4. Settings are those of params.yaml. The
-figures of the README: `python -m tests.core.closed_loop`.
+figures of docs/controllers.md: `python -m tests.core.closed_loop`.
 """
 
 from __future__ import annotations
@@ -184,7 +184,7 @@ def figures(controller: str, response: Response, **change: Any) -> Figures:
 
 
 def table() -> str:
-    """The table of the README, in Markdown."""
+    """The table of docs/controllers.md, in Markdown."""
     rows: list[tuple[str, str, dict[str, Any]]] = [(controller, controller, {}) for controller in CONTROLLERS]
     rows.insert(2, ("robust, `benefit_smoothing` 0", "robust", {"benefit_smoothing": 0.0}))
     lines = [

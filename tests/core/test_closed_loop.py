@@ -1,6 +1,6 @@
 """The controllers in a closed loop with a toy of training (tests/core/closed_loop.py), over 20 seeds of control noise.
 
-What `paper` does wrong is asserted too: it is why the others exist, and the README says so with these figures.
+What `paper` does wrong is asserted too: it is why the others exist, and docs/controllers.md says so with these figures.
 """
 
 from __future__ import annotations
@@ -120,9 +120,9 @@ def test_paper_goes_one_hot_and_swings(name: str) -> None:
     assert max(map(reach, paths("lagrangian", RESPONSES[name]))) < 0.4
 
 
-def test_the_figures_of_the_readme_are_these() -> None:
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    shown = re.search(r"<!-- closed-loop -->\n(.*?)\n<!-- /closed-loop -->", readme, re.DOTALL)
+def test_the_figures_of_the_page_are_these() -> None:
+    page = (ROOT / "docs" / "controllers.md").read_text(encoding="utf-8")
+    shown = re.search(r"<!-- closed-loop -->\n(.*?)\n<!-- /closed-loop -->", page, re.DOTALL)
     assert shown is not None
     (words, numbers), (found_words, found_numbers) = _parts(shown[1]), _parts(table())
     assert words == found_words
