@@ -15,11 +15,10 @@ from stages._params import Params, load_params
 from stages.cli._project import project_root
 
 if TYPE_CHECKING:
-    from stages.data.evaluations import Run
+    from stages.data.evaluations import ReadSettings, Run
 
-NEWEST = "results/questions/candidate.csv"
 PAIRED = ("task", "question_id", "sample_index", "group")  # what both runs must have alike
-HERE = Path(__file__).resolve().parents[2]
+HERE = Path(__file__).resolve().parents[2]  # whose params.yaml holds outside a checkout
 
 
 @dataclass(frozen=True)
@@ -53,10 +52,8 @@ def checkout_root() -> Path | None:
         return None
 
 
-def settings(options: Options) -> dict[str, Any]:
-    """Keyword arguments of `evidence.summary.compare`; outside a checkout those of tldr's own params.yaml."""
-    root = checkout_root()
-    params: Params = load_params(HERE if root is None else root)
+def settings(params: Params, options: Options) -> dict[str, Any]:
+    """Keyword arguments of `evidence.summary.compare`."""
     evaluate = params.evaluate
     known = {
         "margin": evaluate.margin,
@@ -68,14 +65,23 @@ def settings(options: Options) -> dict[str, Any]:
     return known | {name: value for name, value in asdict(options).items() if value is not None}
 
 
+def reading(params: Params, verifier: str | None = None) -> ReadSettings:
+    """How answers without verdicts are graded: as params.yaml says, but for another `verifier`."""
+    from stages.data.evaluations import ReadSettings
+
+    return ReadSettings(verifier or params.data.verifier, params.engine.processes, params.label.max_verifier_error_rate)
+
+
 def compare_files(request: Request, *, flips: bool = False) -> dict[str, Any]:
     """The report with `names` and `mismatches`; UserError where a file cannot be read or the runs not be compared."""
     from stages.evidence.pairing import pair_tasks
     from stages.evidence.seeds import compare_runs
     from stages.evidence.summary import compare
 
-    keywords = settings(request.options)
-    base, candidates = _open(request)
+    root = checkout_root()
+    params = load_params(HERE if root is None else root)
+    keywords = settings(params, request.options)
+    base, candidates = _open(request, root, reading(params, request.verifier))
     try:  # before the conditions: of other questions the prompts differ too, but that is not what is wrong
         for run in candidates:
             pair_tasks(base.tables, run.tables, allow_mismatch=request.allow_mismatch)
@@ -102,16 +108,14 @@ def compare_files(request: Request, *, flips: bool = False) -> dict[str, Any]:
     return {**report, "names": {"baseline": base.name, "candidate": [run.name for run in candidates]}}
 
 
-def _open(request: Request) -> tuple[Run, list[Run]]:
-    from stages.data.evaluations import ReadSettings, open_run
+def _open(request: Request, root: Path | None, how: ReadSettings) -> tuple[Run, list[Run]]:
+    from stages.data.evaluations import open_run
 
     twice = sorted({name for name in request.candidates if request.candidates.count(name) > 1})
     if twice:
         raise UserError(f"The candidate {twice[0]} is given twice; name a different file for each training run.")
-    root = checkout_root()
-    reading = ReadSettings(verifier=request.verifier, processes=2)
-    base = open_run(request.baseline, root=root, rev=request.rev, settings=reading)
-    return base, [open_run(spec, root=root, settings=reading) for spec in request.candidates]
+    base = open_run(request.baseline, root=root, rev=request.rev, settings=how)
+    return base, [open_run(spec, root=root, settings=how) for spec in request.candidates]
 
 
 def check_conditions(base: Run, candidates: list[Run], allow_mismatch: bool) -> list[str]:

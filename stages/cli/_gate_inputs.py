@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 
 from stages._errors import UserError
 from stages.cli._gate_end import Unusable
+from stages.cli._project import CANDIDATE
 
 if TYPE_CHECKING:
     from stages.data.evaluations import Run
     from stages.evidence.policy import Policy
 
-CANDIDATE = "results/questions/candidate.csv"
 POLICY = "policy.yaml"
 SHALLOW = "in continuous integration check out the whole history (fetch-depth: 0)"
 
@@ -46,6 +46,7 @@ def read_policy(root: Path | None, file: str | None) -> tuple[Policy, str]:
 def read_runs(root: Path | None, baseline: str, candidate: str | None) -> tuple[Run, Run]:
     """Baseline and candidate; Unusable with the sentence of the reader where one of them cannot be read."""
     from stages._params import load_params
+    from stages.cli._comparison import reading
     from stages.data.evaluations import ReadSettings, open_run
 
     if candidate is None and root is None:
@@ -53,8 +54,7 @@ def read_runs(root: Path | None, baseline: str, candidate: str | None) -> tuple[
     spec = str(root / CANDIDATE) if candidate is None and root is not None else str(candidate)
     settings = ReadSettings(verifier="math", processes=1)
     if root is not None:
-        params = load_params(root)
-        settings = ReadSettings(params.data.verifier, params.engine.processes, params.label.max_verifier_error_rate)
+        settings = reading(load_params(root))
     found, revision = baseline_spec(root, baseline, spec)
     try:
         before = open_run(found, root=root, rev=revision, settings=settings)

@@ -1,7 +1,7 @@
 """`tldr report --html FILE`: gathers what the page shows, and writes it as one file that needs no network.
 
-Reads the question tables of both models and of every --run, results/{ratio.csv,schedule.json,train.json}, params.yaml and,
-where they are, artifacts/evaluations/*/responses.parquet and what `stages.cli._origins` reads. Writes FILE only.
+Reads the question tables of both models and the results of every --run, results/{ratio.csv,schedule.json,train.json},
+params.yaml and, where they are, what `stages.cli._flips` and `stages.cli._origins` reads. Writes FILE only.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 from stages._errors import UserError
 from stages._io import write_text
 from stages._params import Params, load_params
-from stages.cli._project import read_record
+from stages.cli._comparison import reading
+from stages.cli._project import TABLES, read_record
 
 if TYPE_CHECKING:
     from stages.data.evaluations import Run
@@ -36,7 +37,7 @@ Tables = dict[str, Any]
 def write_html(root: Path, out: Path, runs: list[str]) -> None:
     """Write the page of the results in `root` to `out`; each of `runs` is LABEL=PATH of further results."""
     _require_packages()
-    from stages.cli.report import TABLES, build_report
+    from stages.cli.report import build_report
     from stages.page.document import render_page
 
     if out.is_dir():
@@ -99,10 +100,9 @@ def _split(run: str) -> tuple[str, Path]:
 
 
 def _open(path: Path, root: Path, params: Params) -> Run:
-    from stages.data.evaluations import ReadSettings, open_run
+    from stages.data.evaluations import open_run
 
-    settings = ReadSettings(params.data.verifier, params.engine.processes, params.label.max_verifier_error_rate)
-    return open_run(str(path), root=root, settings=settings)
+    return open_run(str(path), root=root, settings=reading(params))
 
 
 def _compared(label: str, base: Run, run: Run, report: Mapping[str, Any]) -> dict[str, Any]:

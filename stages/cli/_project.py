@@ -23,6 +23,8 @@ STAGES = {
     "evaluate@base": "stages.evaluate",
     "evaluate@candidate": "stages.evaluate",
 }
+TABLES = ("results/questions/base.csv", "results/questions/candidate.csv")
+CANDIDATE = TABLES[1]
 GROUPS = ("evaluate",)  # a name that DVC takes for all items of a stage
 RUN_ID = "TLDR_RUN_ID"
 INSIDE = "TLDR_CONTAINER"  # set in a container that tldr started: the engine that runs it

@@ -17,7 +17,7 @@ from stages._params import Params, load_params
 from stages.cli._project import project_root, read_record
 
 if TYPE_CHECKING:
-    from stages.data.model_card import Identity
+    from stages.page.card import Identity
 
 RESULTS = ("labels", "schedule", "train", "base", "metrics")
 LICENSE = re.compile(r"[a-z0-9][a-z0-9.+-]*")
@@ -53,7 +53,7 @@ def card(root: Path, params: Params, model_id: str | None, base_model: str | Non
     """The card as text; UserError for names that the hub would refuse, and for results that are missing or do not fit."""
     from stages.cli.report import build_report
     from stages.data.lock_record import checked_lock
-    from stages.data.model_card import Sources, model_card
+    from stages.page.card import Sources, model_card
 
     identity = _identity(params, model_id, base_model, license_id)
     lock = checked_lock(root, params)
@@ -66,7 +66,7 @@ def _identity(params: Params, model_id: str | None, base_model: str | None, lice
     from huggingface_hub.errors import HFValidationError
     from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]  # public, but not in __all__
 
-    from stages.data.model_card import Identity
+    from stages.page.card import Identity
 
     for option, value in (("--model-id", model_id), ("--base-model", base_model)):
         try:

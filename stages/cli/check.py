@@ -18,8 +18,8 @@ import click
 
 from stages._errors import UserError
 from stages.cli._gate_end import Ending, Sinks, Unusable, conclude
-from stages.cli._gate_inputs import CANDIDATE, POLICY, read_policy, read_runs
-from stages.cli._project import project_root
+from stages.cli._gate_inputs import POLICY, read_policy, read_runs
+from stages.cli._project import CANDIDATE, project_root
 
 if TYPE_CHECKING:
     from stages.data.evaluations import Run

@@ -11,7 +11,8 @@ from typing import Any
 
 import click
 
-from stages.cli._comparison import NEWEST, Options, Request, compare_files
+from stages.cli._comparison import Options, Request, compare_files
+from stages.cli._project import CANDIDATE
 
 OPTIONS = (
     click.option("--margin", type=float, help="Accuracy loss that does no harm, as a share  [evaluate.margin]."),
@@ -89,7 +90,7 @@ def _request(runs: Sequence[str], more: Sequence[str], given: dict[str, Any]) ->
     elif len(runs) == 2:
         baseline, candidates = runs[0], [runs[1], *more]
     else:
-        candidates = [*runs, *more] or [NEWEST]
+        candidates = [*runs, *more] or [CANDIDATE]
         baseline = candidates[0]
     return Request(baseline, tuple(candidates), rev, allow_mismatch, verifier, Options(**given))
 

@@ -17,10 +17,9 @@ import click
 from stages._errors import UserError
 from stages._io import digest, file_digest, read_json, write_json
 from stages._params import Params, load_params
-from stages.cli._project import project_root, read_record, read_state
+from stages.cli._project import TABLES, project_root, read_record, read_state
 
 MODEL = "artifacts/model"
-TABLES = ("results/questions/base.csv", "results/questions/candidate.csv")
 EVIDENCE = Path(__file__).resolve().parents[1] / "evidence"
 
 

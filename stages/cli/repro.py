@@ -13,7 +13,7 @@ import click
 from stages._params import check_params, read_yaml
 from stages.cli._dvc import check_lock, check_repository, run_dvc
 from stages.cli._overrides import apply_overrides, with_overrides
-from stages.cli._project import check_stage, project_root, work_name
+from stages.cli._project import TABLES, check_stage, project_root, work_name
 from stages.cli.profile import complete_name, overlay_pairs
 
 
@@ -115,7 +115,7 @@ def remove_work(root: Path, stage: str | None) -> None:
 
 def finish(root: Path, stage: str | None) -> None:
     """The report, or after a part of the pipeline what comes next."""
-    from stages.cli.report import TABLES, show_report
+    from stages.cli.report import show_report
 
     compared = stage is not None and stage.startswith("evaluate") and all((root / name).is_file() for name in TABLES)
     if stage is None or compared:

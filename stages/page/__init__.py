@@ -1,1 +1,1 @@
-"""The HTML page of a report: its figures (SVG), its sentences and its template. Nothing here reads results."""
+"""The report as one HTML file, and as a model card. Reads no results: everything comes in as arguments."""

@@ -1,68 +1,15 @@
 """False passes and false alarms of the gate where the truth is known: simulated benchmarks with several samples.
 
-Small on purpose (seconds, seeded); the tolerances are about three Monte Carlo errors.
+`benchmarks.gate` holds the simulation. Small on purpose (seconds, seeded); the tolerances are about three Monte Carlo errors.
 """
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
-from stages.evidence.estimates import QuestionTable
-from stages.evidence.gate import decide, rate_p_value
-from stages.evidence.policy import Policy, check_policy
-from stages.evidence.summary import compare
-
-NUM, SAMPLES = 200, 4
-
-
-def policy(margin: float, minimum: float | None) -> Policy:
-    limits = {"min_token_reduction": minimum, "max_truncation_rate": 0.05, "max_no_think_rate": None}
-    return check_policy(
-        {
-            "schema_version": 1,
-            "alpha": 0.05,
-            "confidence": 0.95,
-            "resamples": 1000,
-            "seed": 1,
-            "defaults": {"tier": "critical", "accuracy_margin": margin, **limits},
-            "benchmarks": None,
-        }
-    )
-
-
-def table(accuracy: NDArray[np.float64], tokens: NDArray[np.float64], rng: np.random.Generator) -> QuestionTable:
-    """Answers to questions with these chances and mean lengths; lengths vary by a third between samples."""
-    num = accuracy.size
-    lengths = tokens[:, None] * rng.lognormal(0, 0.33, (num, SAMPLES))
-    correct = rng.random((num, SAMPLES)) < accuracy[:, None]
-    cut = ~correct & (rng.random((num, SAMPLES)) < 0.05)
-    ids = tuple(str(i) for i in range(num))
-    return QuestionTable("toy", ids, ("",) * num, correct, lengths.astype(np.int64) + 1, cut, cut)
-
-
-def verdicts(rules: Policy, loss: float, growth: float, benchmarks: int, draws: int, seed: int) -> list[str]:
-    """The gate's verdicts over simulated runs, in which every benchmark lost `loss` and grew by the factor `growth`."""
-    rng = np.random.default_rng(seed)
-    found = []
-    for _ in range(draws):
-        reports, candidates = {}, {}
-        for name in map(str, range(benchmarks)):
-            chances, lengths = rng.beta(4, 1, NUM), rng.lognormal(5, 0.7, NUM)
-            before = table(chances, lengths, rng)
-            candidates[name] = table(chances * (1 - loss / 0.8), lengths * growth, rng)
-            reports[name] = compare(
-                {"toy": before},
-                {"toy": candidates[name]},
-                margin=rules.defaults.accuracy_margin,
-                alpha=rules.alpha,
-                confidence=rules.confidence,
-                resamples=rules.resamples,
-                seed=1,
-            )
-        found.append(decide(reports, candidates, rules)["verdict"])
-    return found
+from benchmarks.gate import policy, verdicts
+from stages.evidence.gate import rate_p_value
 
 
 def test_a_loss_as_large_as_the_margin_rarely_passes() -> None:

@@ -86,10 +86,13 @@ def write_responses(root: Path, item: str, rows: Rows, text: str) -> None:
     import pyarrow
     import pyarrow.parquet as parquet
 
-    records = [{name: getattr(row, name) for name in COLUMNS} | {"text": text, "answer": "2"} for row in rows]
+    written = {"text": text, "answer": "2", "finish_reason": "stop", "thinking": True}
+    records = [{name: getattr(row, name) for name in COLUMNS} | written for row in rows]
     folder = root / "artifacts" / "evaluations" / item
     folder.mkdir(parents=True, exist_ok=True)
     parquet.write_table(pyarrow.Table.from_pylist(records), folder / "responses.parquet")
+    settings = {"dataset_kwargs": {"path": "data/tiny/test.jsonl"}}
+    write_json(folder / "lm_eval.json", {"configs": {row.task: settings for row in rows}})
 
 
 def write_artifacts(root: Path, base: Rows, candidate: Rows, text: str = "a 1 + 1 = 2 ; answer 2") -> Path:

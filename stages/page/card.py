@@ -45,7 +45,7 @@ def model_card(sources: Sources, identity: Identity) -> str:
     """The README.md of a model repository, ending with a newline."""
     from huggingface_hub import ModelCard
 
-    from stages.data.model_card_text import body
+    from stages.page.card_text import body
 
     # Through JSON: the YAML dumper refuses numpy's numbers.
     sources = replace(sources, report=json.loads(json.dumps(sources.report, allow_nan=False)))

@@ -1,6 +1,6 @@
 """The text of a model card: what the model is, what was measured and how, what that does not say. Reads and writes nothing.
 
-`stages.data.model_card` calls it and puts the front matter before it.
+`stages.page.card` calls it and puts the front matter before it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from stages.data.lock_record import made_by, used_by
 
 if TYPE_CHECKING:
-    from stages.data.model_card import Identity, Sources
+    from stages.page.card import Identity, Sources
 
 PAPER = "[arXiv 2506.02678](https://arxiv.org/abs/2506.02678)"
 MODEL = "artifacts/model"
