@@ -166,6 +166,30 @@ class RatioParams(Block):
         return self
 
 
+class LoraParams(Block):
+    """Read with train.method: lora. peft's names; the adapters sit on every linear layer but the output layer."""
+
+    rank: Count
+    alpha: Positive
+    dropout: Annotated[float, Field(ge=0.0, lt=1.0)]
+
+
+class LaunchParams(Block):
+    kind: Literal["single", "ddp", "fsdp2", "zero3"]
+    num_processes: Count
+    num_machines: Count
+
+    @property
+    def world_size(self) -> int:
+        return self.num_processes * self.num_machines
+
+    @model_validator(mode="after")
+    def _single_is_one(self) -> LaunchParams:
+        if self.kind == "single" and self.world_size > 1:
+            raise ValueError("kind: single is one process; choose ddp, fsdp2 or zero3 for several")
+        return self
+
+
 class TrainParams(Block):
     max_steps: Count
     update_every: Count
@@ -176,13 +200,42 @@ class TrainParams(Block):
     weight_decay: NonNegative
     max_grad_norm: Positive
     max_length: Count
-    unit: Literal["examples"]
+    unit: Literal["examples", "tokens"]
+    method: Literal["full", "lora"]
+    lora: LoraParams
+    attention: Literal["sdpa", "flash_attention_2", "flash_attention_3", "flex_attention"]
+    gradient_checkpointing: bool
+    launch: LaunchParams
     control_engine: Literal["reload", "colocated", "live"]
+
+    @property
+    def padding_free(self) -> bool:
+        """Whether the examples of a micro-batch stand in one row: sdpa would pay for the square of that row."""
+        return self.attention != "sdpa"
 
     @model_validator(mode="after")
     def _windows_are_whole(self) -> TrainParams:
         if self.max_steps % self.update_every:
             raise ValueError(f"max_steps {self.max_steps} must be a multiple of update_every {self.update_every}")
+        return self
+
+    @model_validator(mode="after")
+    def _batches_are_whole(self) -> TrainParams:
+        share = self.micro_batch_size * self.launch.world_size
+        if self.batch_size % share:
+            raise ValueError(
+                f"batch_size {self.batch_size} must be a multiple of micro_batch_size x processes = {share}, so that every "
+                "process has as many micro-batches"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _the_model_is_in_one_piece(self) -> TrainParams:
+        if self.control_engine != "reload" and (self.launch.kind != "single" or self.method == "lora"):
+            raise ValueError(
+                f"control_engine: {self.control_engine} answers with the model of one process that is trained as a whole; "
+                "use reload with lora or with launch.kind other than single"
+            )
         return self
 
 

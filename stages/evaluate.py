@@ -11,6 +11,7 @@ Run: `tldr run evaluate@base` (dvc.yaml: `python -m stages run evaluate@base`).
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -52,23 +53,24 @@ def main(root: Path, params: Params, which: str, make_engine: Callable[[Params, 
     os.environ.setdefault("TQDM_DISABLE", "1")  # lm-eval's bar over its own bookkeeping; tqdm reads it when imported
     root = root.resolve()
     model_path = _model_path(root, params, which)
-    with make_engine(params, model_path) as engine:  # its workers load the model while lm-eval is imported here
-        from stages.engines.lm_eval_model import generation_settings
+    with contextlib.ExitStack() as held:  # the work until its results are in place, the engine only while it answers
+        with make_engine(params, model_path) as engine:  # its workers load the model while lm-eval is imported here
+            from stages.engines.lm_eval_model import generation_settings
 
-        tasks = load_tasks(root, params, generation_settings(decode_spec(params)))
-        base, selection = _reference(root, tasks, params) if which == "candidate" else ([], {})
-        work = _work_folder(root, params, which, model_path, tasks)
-        model_digest = folder_digest(model_path)
-        store = store_path(work, params, model_digest, decode_spec(params))
-        output = answer_tasks(params, model_path, tasks, engine, store, f"evaluate {which}")
-    rows = _write_answers(root, params, which, tasks, output)
-    _write_conditions(root, which, conditions_document(params, model_path, model_digest, tasks, output))
-    if which == "candidate":
-        write_json(root / "results" / "metrics.json", _metrics(params, base, rows) | selection | place(params))
-    else:
-        write_json(root / "results" / "base.json", _base_metrics(rows) | place(params))
-    write_provenance(root, provenance(params, "evaluate", KEYS, __file__), f"evaluate-{which}")
-    mark_done(work)
+            tasks = load_tasks(root, params, generation_settings(decode_spec(params)))
+            base, selection = _reference(root, tasks, params) if which == "candidate" else ([], {})
+            work = held.enter_context(_work_folder(root, params, which, model_path, tasks))
+            model_digest = folder_digest(model_path)
+            store = store_path(work, params, model_digest, decode_spec(params))
+            output = answer_tasks(params, model_path, tasks, engine, store, f"evaluate {which}")
+        rows = _write_answers(root, params, which, tasks, output)
+        _write_conditions(root, which, conditions_document(params, model_path, model_digest, tasks, output))
+        if which == "candidate":
+            write_json(root / "results" / "metrics.json", _metrics(params, base, rows) | selection | place(params))
+        else:
+            write_json(root / "results" / "base.json", _base_metrics(rows) | place(params))
+        write_provenance(root, provenance(params, "evaluate", KEYS, __file__), f"evaluate-{which}")
+        mark_done(work)
 
 
 def _write_answers(root: Path, params: Params, which: str, tasks: dict[str, Any], output: Any) -> list[QuestionRow]:
@@ -156,7 +158,9 @@ def _read_base(root: Path, tasks: dict[str, Any], num_samples: int) -> list[Ques
     return rows
 
 
-def _work_folder(root: Path, params: Params, which: str, model_path: Path, tasks: dict[str, Any]) -> Path:
+def _work_folder(
+    root: Path, params: Params, which: str, model_path: Path, tasks: dict[str, Any]
+) -> contextlib.AbstractContextManager[Path]:
     """Where finished answers wait for the others; its name covers model, tasks, questions, decode specification and code.
 
     Questions of lm-eval's own tasks are not hashed: an answer is kept under its prompt, and is drawn again for another.

@@ -35,20 +35,28 @@ def main(root: Path, params: Params) -> None:
         name: make_requests(tokenizer, read_problems(path), params.sample.samples_per_problem)
         for name, path in sources.items()
     }
-    work = work_folder(root, "sample", used(params, KEYS), [model_path, *sources.values()])
+    with work_folder(root, "sample", used(params, KEYS), [model_path, *sources.values()]) as work:
+        drawn, shared = _draw(params, model_path, requests, work)
+        summaries = {source: Summary() for source in sources}
+        rows = _rows(requests, drawn, tokenizer, shared, summaries)
+        _write_parquet(root / "artifacts" / "samples.parquet", rows)
+        results = {source: summary.figures() for source, summary in summaries.items()}
+        write_json(root / "results" / "sample.json", results | place(params))
+        write_provenance(root, provenance(params, "sample", KEYS, __file__), "sample")
+        mark_done(work)
+
+
+def _draw(
+    params: Params, model_path: Path, requests: dict[str, list[Request]], work: Path
+) -> tuple[dict[str, Drawn], dict[str, str]]:
+    """The answers of each source, kept in `work` as they end, and the columns that are the same in every row."""
+    spec = decode_spec(params)
     with open_engine(params, model_path, logprobs=True) as engine:
         drawn = {
-            source: draw(engine, wanted, decode_spec(params), params.seed, work / f"{source}.jsonl", f"sample {source}")
+            source: draw(engine, wanted, spec, params.seed, work / f"{source}.jsonl", f"sample {source}")
             for source, wanted in requests.items()
         }
-        shared = _shared(engine, model_path, params)
-    summaries = {source: Summary() for source in sources}
-    rows = _rows(requests, drawn, tokenizer, shared, summaries)
-    _write_parquet(root / "artifacts" / "samples.parquet", rows)
-    results = {source: summary.figures() for source, summary in summaries.items()}
-    write_json(root / "results" / "sample.json", results | place(params))
-    write_provenance(root, provenance(params, "sample", KEYS, __file__), "sample")
-    mark_done(work)
+        return drawn, _shared(engine, model_path, params)
 
 
 def _shared(engine: Engine, model_path: Path, params: Params) -> dict[str, str]:

@@ -14,9 +14,9 @@ from tests.paths import ROOT
 
 PIPELINE = read_yaml(ROOT / "dvc.yaml")["stages"]
 BODIES = {name: body.get("do", body) for name, body in PIPELINE.items()}
-# Code that a stage finds by name in files, not by an import; with the folders of those files.
-CALLED = {"evaluate": [ROOT / "tasks" / "scoring.py"]}
-READ = {"evaluate": ["data/benchmarks", "tasks"]}
+# What a stage runs by name, not by an import: code that files name, processes that it launches; with the folders it reads.
+CALLED = {"evaluate": [ROOT / "tasks" / "scoring.py"], "train": [ROOT / "stages" / "training" / "worker.py"]}
+READ = {"evaluate": ["data/benchmarks", "tasks"], "train": ["stages/training/accelerate"]}
 PUBLIC = {path.stem for path in (ROOT / "stages").glob("*.py") if not path.stem.startswith("_")}
 
 
@@ -32,10 +32,12 @@ def test_a_public_module_is_a_stage_and_a_stage_is_a_public_module():
 @pytest.mark.parametrize("stage", PIPELINE)
 def test_dependencies_are_the_files_that_the_code_imports(stage):
     deps, called = BODIES[stage]["deps"], CALLED.get(stage, [])
-    listed = [dep for dep in deps if dep.startswith(("stages/", "containers/"))]
+    listed = [dep for dep in deps if dep.startswith(("stages/", "containers/")) and dep.endswith(".py")]
     run = closure(ROOT, ROOT / "stages" / f"{module(stage)}.py", *called)
     assert listed == [path for path in run if not path.startswith("tasks/")]
-    assert [dep for dep in deps if dep in ("data/benchmarks", "tasks")] == READ.get(stage, [])
+    assert [dep for dep in deps if dep in ("data/benchmarks", "tasks", "stages/training/accelerate")] == READ.get(
+        stage, []
+    )
 
 
 @pytest.mark.parametrize("stage", PIPELINE)

@@ -1,11 +1,10 @@
 """`tldr repro [STAGE]`: `dvc repro`, or `dvc exp run` where values change, after checks that give a sentence.
 
-Reads params.yaml, profiles/, dvc.yaml and .dvc; writes what the stages write; removes partial work of the stages that are done.
+Reads params.yaml, profiles/, dvc.yaml and .dvc; writes what the stages write; removes finished partial work.
 """
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import click
@@ -104,13 +103,20 @@ def explain_dry_run(root: Path) -> None:
 
 
 def remove_work(root: Path, stage: str | None) -> None:
-    """Partial work is of no use once DVC has committed the outputs; work of later stages is kept."""
-    work = root / ".tldr" / "work"
-    if stage is None:
-        shutil.rmtree(work, ignore_errors=True)
-        return
-    for folder in work.glob(f"{work_name(stage)}*"):
-        shutil.rmtree(folder, ignore_errors=True)
+    """Finished work is of no use once DVC has committed the outputs; unfinished work of other parameters is kept, and so
+    is the work of later stages."""
+    from stages._work import FINISHED, UNFINISHED
+    from stages.cli.gc import collect, stage_folders
+
+    mine = [base for base in stage_folders(root) if stage is None or base.name.startswith(work_name(stage))]
+    rows = [row for base in mine for row in collect(base, (FINISHED,), dry_run=False)]
+    unfinished = [row.num_bytes for row in rows if row.state == UNFINISHED]
+    if unfinished:
+        click.echo(
+            f"Unfinished work of former runs is kept in .tldr/work ({sum(unfinished) / 1e6:.1f} MB); `tldr gc --all` "
+            "removes it.",
+            err=True,
+        )
 
 
 def finish(root: Path, stage: str | None) -> None:

@@ -6,6 +6,7 @@ Reads dvc.yaml and dvc.lock (through `dvc status --json` in a child process), .t
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -99,11 +100,15 @@ def _describe(change: Any) -> list[str]:
 
 
 def partial_bytes(root: Path, stage: str) -> int:
-    """Size of the unfinished work of a stage; finished work that is still there does not count."""
-    folders = (
-        folder for folder in (root / ".tldr" / "work" / work_name(stage)).glob("*") if not (folder / "done").exists()
+    """Size of the unfinished work of a stage, of whichever parameters; finished work that is still there does not count."""
+    from stages._work import ASIDE, DONE
+    from stages.cli.gc import is_folder, measure
+
+    return sum(
+        measure(folder)[0]
+        for folder in (root / ".tldr" / "work" / work_name(stage)).glob("*")
+        if is_folder(folder) and not folder.name.startswith(ASIDE) and not os.access(folder / DONE, os.F_OK)
     )
-    return sum(path.stat().st_size for folder in folders for path in folder.rglob("*") if path.is_file())
 
 
 def show(status: dict[str, Any]) -> None:

@@ -1,7 +1,8 @@
 """How the System-1 / System-2 ratio moves: one interface to the controllers, and the schedules without one.
 
-Weights are (System-1, System-2) sampling shares by example count. Tokens are mean output tokens per answer, accuracies
-are fractions. Everything is numbers in, numbers out; the controllers are in `stages.core.controllers`.
+Weights are (System-1, System-2) sampling shares, by examples or by response tokens (train.unit). Tokens are mean output
+tokens per answer, accuracies are fractions. Everything is numbers in, numbers out; the controllers are in
+`stages.core.controllers`.
 """
 
 from __future__ import annotations

@@ -9,21 +9,23 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from stages._errors import UserError
 from stages._param_blocks import EngineParams
 from stages._params import Params
 from stages.engines.base import Engine, open_engine
-from stages.engines.weights import model_hashes, require_same_weights, weights_digest
+from stages.engines.weights import require_same_weights, weights_digest
+
+if TYPE_CHECKING:
+    from stages.training.snapshot import Snapshot
 
 
 class ControlServer(Protocol):
     """Context manager: what is costly to start, starts once, before the trainer takes its memory."""
 
-    def hand_over(self, model: Any, checkpoint: Path) -> Engine:
-        """The engine that answers with the weights of `model`, the transformers model in training, of which
-        `checkpoint` is the folder written last."""
+    def hand_over(self, snapshot: Snapshot) -> Engine:
+        """The engine that answers with the weights of `snapshot`."""
         ...
 
     def rest(self) -> None:
@@ -48,8 +50,8 @@ class ReloadServer:
     def __exit__(self, *error: object) -> None:
         self._engine.__exit__(*error)
 
-    def hand_over(self, model: Any, checkpoint: Path) -> Engine:
-        self._engine.load(checkpoint)
+    def hand_over(self, snapshot: Snapshot) -> Engine:
+        self._engine.load(snapshot.folder)
         return self._engine
 
     def rest(self) -> None: ...
@@ -66,10 +68,10 @@ class LiveServer:
 
     def __exit__(self, *error: object) -> None: ...
 
-    def hand_over(self, model: Any, checkpoint: Path) -> Engine:
+    def hand_over(self, snapshot: Snapshot) -> Engine:
         from stages.engines.hf import LiveEngine
 
-        return LiveEngine(model, self._settings.batch_size, self._settings.evict_every)
+        return LiveEngine(snapshot.model, self._settings.batch_size, self._settings.evict_every)
 
     def rest(self) -> None: ...
 
@@ -89,10 +91,10 @@ class ColocatedServer:
     def __exit__(self, *error: object) -> None:
         self._engine.__exit__(*error)
 
-    def hand_over(self, model: Any, checkpoint: Path) -> Engine:
+    def hand_over(self, snapshot: Snapshot) -> Engine:
         self._engine.wake()
         # A tied output layer is handed over under both names: vLLM may hold a copy of its own.
-        self._engine.receive((name, tensor.detach()) for name, tensor in model.state_dict().items())
+        self._engine.receive(iter(snapshot.weights.items()))
         engine: Engine = self._engine
         return engine
 
@@ -119,16 +121,16 @@ def open_server(params: Params, model_path: Path) -> ControlServer:
 
 
 @contextlib.contextmanager
-def proven(server: ControlServer, model: Any, checkpoint: Path) -> Iterator[tuple[Engine, str]]:
-    """An engine that holds the weights of `model`, and the digest of these weights.
+def proven(server: ControlServer, snapshot: Snapshot) -> Iterator[tuple[Engine, str]]:
+    """An engine that holds the weights of `snapshot`, and the digest of these weights.
 
     Every tensor is read back from what serves and compared with the model in training, not with the file: StageFailed
     before the first answer if one bit differs. Training goes on afterwards as if nothing had been asked.
     """
     with undisturbed():
-        engine = server.hand_over(model, checkpoint)
-        trained = model_hashes(model)
-        require_same_weights(engine.weights(), trained, f"the model in training at {checkpoint.name}")
+        engine = server.hand_over(snapshot)
+        trained = snapshot.hashes()
+        require_same_weights(engine.weights(), trained, f"the model in training at {snapshot.folder.name}")
         yield engine, weights_digest(trained)
         server.rest()  # not after an error: the stage ends then, and an engine that is broken would hide why
 

@@ -6,22 +6,18 @@ from typing import Any
 
 from stages._param_blocks import RatioParams
 from stages._params import Params
-from stages.core.mixing import Window
 from stages.core.ratio import Bounds, Dual, RatioStep, benefit_errors, next_ratio, scheduled_share
 from stages.training.control import Score, loss_error
 
 
-def windows_so_far(params: Params, schedule: dict[str, Any], rows: list[dict[str, Any]]) -> list[Window]:
-    """Every window of `rows` and the next one: start position (examples) and System-1 share."""
-    length = params.train.update_every * params.train.batch_size
-    shares = [schedule["weights"]["system1"], *(row["next_short_share"] for row in rows)]
-    return [Window(index * length, share) for index, share in enumerate(shares)]
+def shares_so_far(schedule: dict[str, Any], rows: list[dict[str, Any]]) -> list[float]:
+    """System-1 share of every window of `rows`, and of the next one."""
+    return [schedule["weights"]["system1"], *(row["next_short_share"] for row in rows)]
 
 
 def decide(
     params: Params,
     schedule: dict[str, Any],
-    windows: list[Window],
     rows: list[dict[str, Any]],
     step: int,
     measured: Score,
@@ -32,7 +28,7 @@ def decide(
     A row holds all that the next decision needs, so a resumed run decides alike: share and benefits. `multiplier` is in
     the rows of the lagrangian controller only.
     """
-    share = windows[-1].short_share
+    share = shares_so_far(schedule, rows)[-1]
     bounds = Bounds(**schedule["bounds"])
     lost_error = loss_error(base, measured)
     moved = _moved(params.ratio, schedule["eta"], bounds, share, rows, measured, lost_error)
@@ -40,7 +36,7 @@ def decide(
     row = {
         "step": step,
         "short_share": share,
-        "next_short_share": _next_share(params, len(windows), moved.weights[0]),
+        "next_short_share": _next_share(params, len(rows) + 1, moved.weights[0]),
         "mean_tokens": measured.mean_tokens,
         "mean_tokens_se": measured.tokens_error,
         "accuracy": measured.accuracy,

@@ -49,6 +49,7 @@ def main(root, params, which=None):
     output = root / "artifacts" / f"{name}.txt"
     output.parent.mkdir(exist_ok=True)
     output.write_text(f"{name} {params.seed} {params.ratio.init} {os.environ['HF_HUB_OFFLINE']}")
+    (work / "done").write_text("")
 """
 
 DVC_YAML = """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
@@ -17,7 +18,7 @@ import pytest
 from stages._errors import UserError
 from stages._params import read_yaml
 from stages.cli._dvc import check_lock, check_repository, stage_exit_code
-from stages.cli.repro import dvc_arguments, finish
+from stages.cli.repro import dvc_arguments, finish, remove_work
 from tests.paths import ROOT
 
 DRY = ["--dry", "--allow-missing", "--force-downstream"]
@@ -126,6 +127,11 @@ def test_the_stages_own_code_is_returned(dvc_code: int, last: dict[str, object],
     assert stage_exit_code(dvc_code, last, "now") == expected
 
 
+def work_folders(root: Path) -> list[str]:
+    work = root / ".tldr" / "work"
+    return sorted(str(path.relative_to(work)) for path in work.glob("*/*"))
+
+
 @pytest.mark.dvc
 def test_a_run_ends_with_outputs_and_without_partial_work(repository: Path, tldr: Tldr) -> None:
     dry = tldr("repro", "train", "--dry-run")
@@ -138,10 +144,31 @@ def test_a_run_ends_with_outputs_and_without_partial_work(repository: Path, tldr
     first = tldr("repro", "train", PATH="/usr/bin:/bin")  # as without an activated environment
     assert first.returncode == 0, first.stderr
     assert (repository / "artifacts" / "train.txt").is_file()
-    assert [path.name for path in (repository / ".tldr" / "work").iterdir()] == ["sample"]
+    assert work_folders(repository) == ["sample/f00"]
     assert "Running stage" not in tldr("repro", "train").stdout
+    assert "Unfinished work" not in first.stderr
     assert tldr("repro", "sample", "--force").stdout.count("Running stage") == 1
-    assert not any((repository / ".tldr" / "work").iterdir())
+    assert work_folders(repository) == []
+
+
+def test_after_a_run_finished_work_goes_and_what_is_unfinished_or_in_use_stays(
+    checkout: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for stage in ("sample", "evaluate-base"):
+        for name in ("finished", "former", "used"):
+            folder = checkout / ".tldr" / "work" / stage / name
+            folder.mkdir(parents=True)
+            (folder / "log.jsonl").write_text("{}" * 100_000)
+            if name != "former":
+                (folder / "done").write_text("")
+    with (checkout / ".tldr" / "work" / "sample" / "used" / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        remove_work(checkout, "evaluate")
+        assert work_folders(checkout) == ["evaluate-base/former", "sample/finished", "sample/former", "sample/used"]
+        expected = "Unfinished work of former runs is kept in .tldr/work (0.2 MB); `tldr gc --all` removes it.\n"
+        assert capsys.readouterr().err == expected
+        remove_work(checkout, None)
+    assert work_folders(checkout) == ["evaluate-base/former", "sample/former", "sample/used"]
 
 
 @pytest.mark.dvc

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-import shutil
 
 import pytest
 import torch
 
 from stages import train
 from stages._errors import StageFailed, UserError
-from stages._io import read_json, write_csv, write_json
+from stages._io import read_json
 from stages._params import load_params
 from stages.data.problems import read_problems
-from stages.data.prompts import load_tokenizer, prompt_ids
+from stages.data.prompts import load_tokenizer
 from stages.engines.base import DecodeSpec
 from stages.engines.hf import HfEngine, load_model
 from stages.engines.rollouts import make_requests
@@ -24,12 +23,14 @@ from stages.engines.weights import (
     require_same_weights,
     weights_digest,
 )
-from stages.training.control import control_set
-from stages.training.loop import Trainer, publish
+from stages.training.course import Course
+from stages.training.examples import Batches
 from stages.training.serving import LiveServer, ReloadServer, open_server, proven, undisturbed
+from stages.training.snapshot import Snapshot, gather, publish
+from stages.training.trainer import MixtureTrainer
 from tests.paths import ROOT
 from tests.toy_model import save_random_model
-from tests.training.test_loop import examples
+from tests.training.toy_stage import prepare, toy_examples, toy_params, work_of
 from tests.weights import nudged, tensor_names
 
 pytestmark = pytest.mark.model
@@ -54,6 +55,11 @@ def model(folder):
     return load_model(str(folder), "float32", "cpu")
 
 
+def snapshot(model, folder):
+    """What the control loop hands over: `model` in one piece, and the folder written last."""
+    return Snapshot(model.state_dict(), folder, model)
+
+
 def hf(folder, processes=1, dtype="float32"):
     return HfEngine(folder, dtype, "cpu", processes=processes, threads=1, batch_size=64, evict_every=4)
 
@@ -63,20 +69,20 @@ def test_every_changed_tensor_is_noticed_by_reload(folder, model, tmp_path):
     with ReloadServer(hf(folder)) as server:
         for name in tensor_names(folder):
             checkpoint = nudged(folder, tmp_path / "checkpoint", name)
-            with pytest.raises(StageFailed, match=name), proven(server, model, checkpoint):
+            with pytest.raises(StageFailed, match=name), proven(server, snapshot(model, checkpoint)):
                 raise AssertionError(f"{name} was changed, and an answer could be drawn")
-        with proven(server, model, folder) as (engine, weights):
+        with proven(server, snapshot(model, folder)) as (engine, weights):
             assert weights == weights_digest(engine.weights())
 
 
 def test_every_changed_tensor_is_noticed_live(folder, model, tmp_path):
     trained, settings = model_hashes(model), params().engine
     with LiveServer(settings) as server:
-        require_same_weights(server.hand_over(model, folder).weights(), trained, "the model")
+        require_same_weights(server.hand_over(snapshot(model, folder)).weights(), trained, "the model")
         for name in tensor_names(folder):
             other = load_model(str(nudged(folder, tmp_path / "other", name)), "float32", "cpu")
             with pytest.raises(StageFailed, match=name):
-                require_same_weights(server.hand_over(other, folder).weights(), trained, "the model")
+                require_same_weights(server.hand_over(snapshot(other, folder)).weights(), trained, "the model")
 
 
 def test_bfloat16_is_compared_as_it_is_served_and_by_workers_that_agree(folder, tmp_path):
@@ -92,25 +98,22 @@ def test_bfloat16_is_compared_as_it_is_served_and_by_workers_that_agree(folder, 
             engine.weights()
 
 
-def test_a_resumed_run_proves_the_same_weights(folder, tmp_path):
-    """Killed between the checkpoint and its control evaluation: what the next process loads is what was trained."""
-    trainer = Trainer(params(), folder, tmp_path)
-    trainer.train_step(examples()["system1"])
-    trainer.save(0.0)
-    before = weights_digest(model_hashes(trainer.model))
-    resumed = Trainer(params(), folder, tmp_path)
-    assert resumed.step == 1
-    with LiveServer(params().engine) as server, proven(server, resumed.model, resumed.checkpoint(1)) as (_, weights):
-        assert weights == before
+def trainer_of(folder, work):
+    chosen = toy_params(train={"max_steps": 1, "update_every": 1})
+    batches = Batches(toy_examples(), chosen.train.batch_size, chosen.seed, chosen.train.unit)
+    return MixtureTrainer(chosen, folder, work, batches, Course(1, chosen.train.batch_size, [0.5]))
 
 
 def test_answering_disturbs_neither_randomness_nor_gradients_nor_mode(folder, tmp_path):
-    trainer = Trainer(params(), folder, tmp_path)
-    trainer._backward(examples()["system1"], 15)
+    trainer = trainer_of(folder, tmp_path)
+    trainer.model.train()
+    ids = torch.tensor([[1, 28, 5, 6, 2]])
+    trainer.model(ids, labels=ids).loss.backward()
     gradients = {name: value.grad.clone() for name, value in trainer.model.named_parameters()}
     state = torch.get_rng_state()
     requests = make_requests(load_tokenizer(folder), read_problems(ROOT / "data" / "tiny" / "control.jsonl")[:4], 1)
-    with LiveServer(params().engine) as server, proven(server, trainer.model, folder) as (engine, _):
+    trained = Snapshot(gather(trainer, "float32"), folder, trainer.model)
+    with LiveServer(params().engine) as server, proven(server, trained) as (engine, _):
         assert len(list(engine.generate(requests, SPEC, 1))) == 4
         torch.rand(3)
     assert torch.equal(torch.get_rng_state(), state)
@@ -153,49 +156,8 @@ def test_colocated_needs_one_vllm(folder, engine, tensor_parallel):
 
 def stage(folder, root, control_engine, engine="hf"):
     """Run the stage `train` in the new folder `root`, on the model in `folder`: three windows of two steps."""
-    chosen = params(
-        model={"path": "model"},
-        decode={"max_tokens": 12},
-        engine={"name": engine, "processes": 1},
-        ratio={"control_samples": 1},
-        train={
-            "max_steps": 6,
-            "update_every": 2,
-            "batch_size": 4,
-            "warmup_steps": 1,
-            "lr": 0.01,
-            "control_engine": control_engine,
-        },
-    )
-    shutil.copytree(folder, root / "model")
-    (root / "data" / "tiny").mkdir(parents=True)
-    lines = (ROOT / "data" / "tiny" / "control.jsonl").read_text().splitlines(keepends=True)
-    (root / "data" / "tiny" / "control.jsonl").write_text("".join(lines[::64]))
-    _inputs(root, chosen)
-    train.main(root, chosen)
-
-
-def _inputs(root, chosen):
-    """What the stages before `train` leave; the bounds are so far apart that every answer moves the ratio."""
-    control = control_set(root, chosen)
-    schedule = {
-        **control.hashes,
-        "weights": {"system1": 0.5, "system2": 0.5},
-        "eta": 4.0,
-        "bounds": {"short_tokens": 2.0, "long_tokens": 12.0, "short_accuracy": 0.0, "long_accuracy": 0.5},
-    }
-    write_json(root / "artifacts" / "schedule.json", schedule)
-    rows = [{"question_id": problem.id, "accuracy": 0.0, "tokens": 9.0} for problem in control.problems]
-    write_csv(root / "artifacts" / "control_base.csv", rows)
-    (root / "artifacts" / "labels").mkdir()
-    tokenizer = load_tokenizer(root / "model")
-    for source, length in (("system1", 4), ("system2", 9)):
-        labels = [
-            {"prompt_ids": list(prompt_ids(tokenizer, problem.prompt)), "token_ids": [5 + i] * length + [2]}
-            for i, problem in enumerate(control.problems)
-        ]
-        text = "".join(json.dumps(row) + "\n" for row in labels)
-        (root / "artifacts" / "labels" / f"{source}.jsonl").write_text(text)
+    chosen = toy_params(engine={"name": engine}, train={"control_engine": control_engine})
+    train.main(root, prepare(folder, root, chosen))
 
 
 def test_training_is_the_same_whoever_answers(folder, tmp_path):
@@ -213,12 +175,13 @@ def test_training_is_the_same_whoever_answers(folder, tmp_path):
         assert read_json(root / "results" / "train.json", "")["control_engine"] == root.name
 
 
-def test_the_folder_that_is_kept_holds_what_was_evaluated(folder, tmp_path):
-    """The digest in the windows log is that of the checkpoint of that step."""
+def test_the_folders_that_are_kept_hold_what_was_evaluated(folder, tmp_path):
+    """The digest in the windows log is that of the model folder of that step; a step that cannot be selected has none."""
     stage(folder, tmp_path, "live")
-    (work,) = (tmp_path / ".tldr" / "work" / "train").iterdir()
-    rows = [json.loads(line) for line in (work / "windows.jsonl").read_text().splitlines()]
-    assert len({row["weights"] for row in rows}) == 3
-    for row in rows:
-        checkpoint = work / f"step-{row['step']:05d}"
-        assert row["weights"] == weights_digest(checkpoint_hashes(checkpoint, "float32"))
+    work = work_of(tmp_path)
+    rows = {row["step"]: row for row in map(json.loads, (work / "windows.jsonl").read_text().splitlines())}
+    assert len({row["weights"] for row in rows.values()}) == 3
+    kept = {int(path.name.removeprefix("step-")) for path in work.glob("step-*")}
+    assert kept == {6, read_json(tmp_path / "results" / "train.json", "")["selected_step"]}
+    for step in kept:
+        assert rows[step]["weights"] == weights_digest(checkpoint_hashes(work / f"step-{step:05d}", "float32"))

@@ -11,7 +11,7 @@ import pytest
 from stages._params import Params, check_params, read_yaml
 from stages.train import COLUMNS
 from stages.training.control import Score, loss_error, standard_error
-from stages.training.steering import decide, windows_so_far
+from stages.training.steering import decide
 from tests.paths import ROOT
 
 BOUNDS = {"short_tokens": 60.0, "long_tokens": 160.0, "short_accuracy": 0.92, "long_accuracy": 0.95}
@@ -39,8 +39,7 @@ def rows_of(settings: Params, measured: list[Score], rows: list[dict[str, Any]])
     """`rows` and one more for each of `measured`."""
     rows = list(rows)
     for each in measured:
-        windows = windows_so_far(settings, SCHEDULE, rows)
-        rows.append(decide(settings, SCHEDULE, windows, rows, 16 * (len(rows) + 1), each, BASE))
+        rows.append(decide(settings, SCHEDULE, rows, 16 * (len(rows) + 1), each, BASE))
     return rows
 
 

@@ -9,6 +9,7 @@ from stages._io import read_json
 from stages.engines.base import DecodeSpec, open_engine
 from stages.engines.weights import EMBEDDING, HEAD, checkpoint_hashes, model_hashes, require_same_weights
 from stages.training.serving import ReloadServer, open_server, proven
+from tests.training.test_serving import snapshot
 from tests.vllm_engine.conftest import MODEL, requests, vllm_params
 from tests.weights import nudged, tensor_names
 
@@ -65,11 +66,11 @@ def test_every_changed_tensor_is_noticed_by_reload(tmp_path):
     with ReloadServer(open_engine(vllm_params(), MODEL)) as server:
         for name in tensor_names(MODEL):
             checkpoint = nudged(MODEL, tmp_path / "checkpoint", name)
-            with pytest.raises(StageFailed, match=name), proven(server, model, checkpoint):
+            with pytest.raises(StageFailed, match=name), proven(server, snapshot(model, checkpoint)):
                 raise AssertionError(f"{name} was changed, and an answer could be drawn")
             # All of it arrived, a tied output layer too, of which vLLM keeps a packed copy on a CPU.
-            assert server.hand_over(model, checkpoint).weights() == checkpoint_hashes(checkpoint, "float32")
-        with proven(server, model, MODEL) as (engine, _):
+            assert server.hand_over(snapshot(model, checkpoint)).weights() == checkpoint_hashes(checkpoint, "float32")
+        with proven(server, snapshot(model, MODEL)) as (engine, _):
             assert engine.weights() == checkpoint_hashes(MODEL, "float32")
 
 
@@ -104,18 +105,18 @@ def test_every_changed_tensor_is_noticed_colocated(tmp_path):
     model = load_model(str(MODEL), "float32", "cpu")
     before = model_hashes(model)
     with open_server(vllm_params(train={"control_engine": "colocated"}), MODEL) as server:
-        with proven(server, model, MODEL) as (engine, _):
+        with proven(server, snapshot(model, MODEL)) as (engine, _):
             first = list(engine.generate(requests(8, 1), GREEDY, 1))
         for name, parameter in model.named_parameters():
             undo = nudge(parameter)
             with pytest.raises(StageFailed, match=name):
                 require_same_weights(engine.weights(), model_hashes(model), "the model in training")
-            with proven(server, model, MODEL) as (engine, _):
+            with proven(server, snapshot(model, MODEL)) as (engine, _):
                 assert differing(engine.weights(), before) == ({name, HEAD} if name == EMBEDDING else {name})
             undo()
-            with proven(server, model, MODEL):
+            with proven(server, snapshot(model, MODEL)):
                 pass
-        with proven(server, model, MODEL) as (engine, _):
+        with proven(server, snapshot(model, MODEL)) as (engine, _):
             assert list(engine.generate(requests(8, 1), GREEDY, 1)) == first
 
 
