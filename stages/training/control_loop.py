@@ -24,6 +24,10 @@ Decide = Callable[[int, dict[str, Any], Any, list[float]], float]  # step, weigh
 Watch = Callable[[int, float], None]  # step, loss
 
 
+class Trained(Exception):
+    """Nothing is left to train: the run was killed after its last checkpoint."""
+
+
 class ControlLoop(TrainerCallback):
     """`decide` and `watch` are of the first process, None elsewhere; `stop_requested` is asked after every step."""
 
@@ -49,7 +53,7 @@ class ControlLoop(TrainerCallback):
         if self._course.undecided(state.global_step):  # killed between a checkpoint and its control evaluation
             self._next_share(state)
         if state.global_step >= args.max_steps:
-            control.should_training_stop = control.should_epoch_stop = True
+            raise Trained  # the trainer would do a step before it asked whether to stop
         return control
 
     def on_step_end(

@@ -22,7 +22,10 @@ from stages._params import Params
 from stages._signals import handled
 
 CONFIGS = Path(__file__).resolve().parent / "accelerate"
-CPU_ENVIRONMENT = {"ACCELERATE_TORCH_DEVICE": "cpu"}  # else "cpu:0", which torch cannot load an optimiser state to
+CPU_ENVIRONMENT = {
+    "ACCELERATE_TORCH_DEVICE": "cpu",  # else "cpu:0", which torch cannot load an optimiser state to
+    "DS_ACCELERATOR": "cpu",
+}
 PARAMS, STOP = "params.json", "stop"
 PR_SET_PDEATHSIG = 1  # <sys/prctl.h>
 GRACE_SECONDS = 60.0
@@ -59,8 +62,8 @@ def check_launch(params: Params) -> None:
 
         if importlib.util.find_spec("deepspeed") is None:
             raise UserError(
-                "train.launch.kind is zero3, but deepspeed is not installed here; install the extra `deepspeed`, or choose "
-                "fsdp2."
+                "train.launch.kind is zero3, but deepspeed is not installed here; choose fsdp2, or run "
+                "`pip install --no-build-isolation -e '.[stages,deepspeed]'`."
             )
     if params.container.device == "cuda" and launch.kind != "single":
         import torch

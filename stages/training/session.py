@@ -81,7 +81,7 @@ def _train(
 ) -> None:
     from transformers import PrinterCallback
 
-    from stages.training.control_loop import ControlLoop
+    from stages.training.control_loop import ControlLoop, Trained
     from stages.training.trainer import MixtureTrainer
 
     step = last_step(work)
@@ -98,7 +98,7 @@ def _train(
             lambda: stop.requested,
         )
         trainer.add_callback(loop)
-        with contextlib.nullcontext() if pilot is None else pilot.progress:
+        with contextlib.suppress(Trained), contextlib.nullcontext() if pilot is None else pilot.progress:
             trainer.train_from(step)
     if loop.stopped:
         raise AllStopped(

@@ -159,6 +159,7 @@ def sft_config(params: Params, folder: Path) -> SFTConfig:
 def _load(params: Params, model_path: Path) -> Any:
     """Trained weights in float32 (under autocast where the model is served in bfloat16); frozen ones as they are served."""
     logging.disable_progress_bar()
+    logging.set_verbosity_error()  # on resume it would miss a tied output layer, which is stored once
     full = params.train.method == "full"
     return AutoModelForCausalLM.from_pretrained(
         str(model_path),
