@@ -93,5 +93,7 @@ def _publish(root: Path, params: Params, folder: Path, digest: str) -> None:
     from stages.training.snapshot import publish
 
     if not folder.is_dir():
-        raise StageFailed(f"{folder}, the selected checkpoint, was removed; remove {folder.parent} and run train again.")
+        raise StageFailed(
+            f"{folder}, the selected checkpoint, was removed; remove {folder.parent} and run train again."
+        )
     publish(folder, root / "artifacts" / "model", params.model.dtype, digest)

@@ -6,7 +6,7 @@ tokens through its chunked output layer, padding-free collator), transformers 5.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from stages._params import Params
 from stages.data.prompts import load_tokenizer
 from stages.training.checkpoints import last_step, mark_complete, require_fingerprint
 from stages.training.course import Course
-from stages.training.examples import Batches, micro_batches, row
+from stages.training.examples import Batches, Example, micro_batches, row
 
 WAIT_SECONDS = 7 * 24 * 3600  # how long a process waits for another; a control evaluation may take hours
 MASTER_DTYPE = torch.float32  # of trained weights: in bfloat16 updates of a small learning rate would round to nothing
@@ -80,7 +80,16 @@ class MixtureTrainer(SFTTrainer):
             padding_free=self.padding_free,
         )
         assert len(parts) == num_batches, (len(parts), num_batches)
-        return [self.data_collator([row(example) for example in part]) for part in parts], num_targets(pairs)
+        return [self._rows(part) for part in parts], num_targets(pairs)
+
+    def _rows(self, examples: Sequence[Example]) -> dict[str, torch.Tensor]:
+        """TRL's tensors of one micro-batch. Padding stands right, where a causal model does not look: positions in place
+        of a mask say so, and sdpa takes its faster path without one."""
+        tensors: dict[str, torch.Tensor] = self.data_collator([row(example) for example in examples])
+        if not self.padding_free:
+            mask = tensors.pop("attention_mask")
+            tensors["position_ids"] = torch.arange(mask.shape[1]).expand(mask.shape[0], -1)
+        return tensors
 
     def create_model_card(self, *_: Any, **__: Any) -> None:
         """None in checkpoints: `tldr card` writes one from measured results."""
