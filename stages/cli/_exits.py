@@ -21,6 +21,7 @@ from stages._errors import (
 
 PASSED_ON = (click.ClickException, click.exceptions.Exit, click.Abort, SystemExit, BrokenPipeError)
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+TORCH_WRITE_FAILED = ("PytorchStreamWriter failed writing", "unexpected pos")  # torch.save, in its words
 INSTALL = "pip install -e '.[stages]'"
 
 
@@ -49,7 +50,7 @@ def describe(error: BaseException) -> tuple[int, str]:
     if isinstance(error, KeyboardInterrupt):
         return EXIT_CTRL_C, "Interrupted; run the same command again to go on, finished answers and steps are kept."
     if _is_disk_full(error):
-        return EXIT_STAGE_FAILED, "The disk is full: free some space and run again, finished answers are kept."
+        return EXIT_STAGE_FAILED, "The disk is full: free some space and run again, finished answers and steps are kept."
     if isinstance(error, MemoryError):
         return EXIT_STAGE_FAILED, "Out of memory: lower engine.batch_size or train.micro_batch_size and run again."
     if type(error).__name__ == "OutOfMemoryError":  # torch's, which is not imported for it
@@ -70,7 +71,7 @@ def _is_disk_full(error: BaseException | None) -> bool:
     while error is not None:
         if isinstance(error, OSError) and error.errno in DISK_FULL:
             return True
-        if os.strerror(errno.ENOSPC) in str(error):
+        if any(sign in str(error) for sign in (os.strerror(errno.ENOSPC), *TORCH_WRITE_FAILED)):
             return True
         error = error.__cause__ or error.__context__
     return False

@@ -104,6 +104,7 @@ def wrapped(inner: Exception) -> Exception:
         (OSError(errno.ENOSPC, "No space left on device", "x"), 1, "disk is full: free some space and run again"),
         (wrapped(OSError(errno.ENOSPC, "No space left on device")), 1, "disk is full"),
         (RuntimeError("I/O error: No space left on device (os error 28)"), 1, "disk is full"),
+        (RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 5120 vs 5012"), 1, "disk is full"),
         (MemoryError(), 1, "lower engine.batch_size"),
         (PermissionError(errno.EACCES, "Permission denied", "results/x"), 2, "No permission to use results/x"),
         (ModuleNotFoundError("No module named 'torch'", name="torch"), 2, "package torch is not installed"),
