@@ -50,7 +50,10 @@ def describe(error: BaseException) -> tuple[int, str]:
     if isinstance(error, KeyboardInterrupt):
         return EXIT_CTRL_C, "Interrupted; run the same command again to go on, finished answers and steps are kept."
     if _is_disk_full(error):
-        return EXIT_STAGE_FAILED, "The disk is full: free some space and run again, finished answers and steps are kept."
+        return (
+            EXIT_STAGE_FAILED,
+            "The disk is full: free some space and run again, finished answers and steps are kept.",
+        )
     if isinstance(error, MemoryError):
         return EXIT_STAGE_FAILED, "Out of memory: lower engine.batch_size or train.micro_batch_size and run again."
     if type(error).__name__ == "OutOfMemoryError":  # torch's, which is not imported for it
