@@ -59,7 +59,7 @@ def _result(content: Content, compared: Mapping[str, Comparison]) -> list[str]:
 def _incomplete(content: Content) -> list[str]:
     """What is missing of the tuning, and of the report once it has begun."""
     parts: list[tuple[str, Mapping[str, Mapping[int, object]], list[int], list[str]]]
-    parts = [("tuning", content.tuned, content.plan.tune_seeds, list(content.plan.arms))]
+    parts = [("tuning", content.tuned, content.plan.tune_seeds, content.plan.tuned)]
     if content.shown:
         parts.append(("reporting", content.tested, content.plan.report_seeds, content.reported))
     return [
@@ -95,8 +95,8 @@ def _choice(content: Content) -> list[str]:
     return [
         "Control set, at the checkpoint that each run selected. Arms are ranked by fallbacks, then by control tokens: a "
         "checkpoint that is no fallback was shown to keep its accuracy. The best static share here is "
-        f"{content.best_static or DASH}, which the report compares with. Of variants only the best is reported ({groups}). No "
-        "test answer was read."
+        f"{content.best_static or DASH}, which the report compares with. Of variants only the best is reported ({groups}). The "
+        "other arms have no part in either choice and were not tuned. No test answer was read."
     ]
 
 

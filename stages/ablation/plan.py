@@ -59,6 +59,12 @@ class Plan(Block):
         """Arms whose share follows the control set."""
         return self.of_schedule("dynamic")
 
+    @property
+    def tuned(self) -> list[str]:
+        """Arms that the tuning seeds choose among, fixed shares and variants: nothing about the others is chosen."""
+        choices = {*self.static, *(name for group in self.variants for name in group)}
+        return [name for name in self.arms if name in choices]
+
     def of_schedule(self, schedule: str) -> list[str]:
         return [name for name, values in self.arms.items() if values["schedule"] == schedule]
 

@@ -123,7 +123,7 @@ def _contrast(contrast: Contrast, scale: float, digits: int) -> str:
 def tuning_table(content: Content) -> list[str]:
     """One row per arm, the best first: the control set at the selected checkpoint."""
     level, rows = content.confidence, []
-    for arm in ranking(content.tuned, list(content.plan.arms)):
+    for arm in ranking(content.tuned, content.plan.tuned):
         runs = [content.tuned[arm][seed] for seed in sorted(content.tuned[arm])]
         fewer = estimate([1 - run.tokens / run.base_tokens for run in runs], level)
         change = estimate([run.accuracy - run.base_accuracy for run in runs], level)

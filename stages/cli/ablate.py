@@ -36,12 +36,12 @@ def command() -> None:
 @PLAN
 @DRY_RUN
 def tune_command(plan_file: Path | None, dry_run: bool) -> None:
-    """Train every arm with every tuning seed; the control set chooses the variants and the best static share.
+    """Train with every tuning seed; the control set chooses the variants and the best static share.
 
-    The arms are fixed shares, schedules and controllers, as ablation.yaml plans them. Ends as `table` does.
+    Only the arms that this chooses among are trained: fixed shares and variants of ablation.yaml. Ends as `table` does.
     """
     state, plan, fresh = prepare(plan_file, clean=not dry_run)
-    execute(state, plan, fresh, "tune", list(plan.arms), dry_run=dry_run)
+    execute(state, plan, fresh, "tune", plan.tuned, dry_run=dry_run)
 
 
 @command.command("report")
@@ -54,7 +54,7 @@ def report_command(plan_file: Path | None, dry_run: bool, allow_missing: bool) -
     from stages.cli._ablation_runs import missing, planned
 
     state, plan, fresh = prepare(plan_file, clean=not dry_run)
-    untuned = missing(state, planned(state, plan, "tune", list(plan.arms), fresh))
+    untuned = missing(state, planned(state, plan, "tune", plan.tuned, fresh))
     if untuned and not allow_missing and not dry_run:
         are = "is" if len(untuned) == 1 else "are"
         raise UserError(

@@ -92,6 +92,16 @@ def test_runs_of_other_settings_or_of_another_code_state_are_not_taken_for_those
     assert "which are never mixed with it. Run `tldr ablate tune`" in ablate("table", code=2).stderr
 
 
+def test_an_arm_that_the_tuning_does_not_choose_is_reported_without_it(checkout, toy, ablate):
+    plan = (checkout / "ablation.yaml").read_text()
+    (checkout / "ablation.yaml").write_text(
+        plan.replace("variants:", "  up: {schedule: linear, init: 0.0, final: 1.0}\nvariants:")
+    )
+    one_seed(checkout)
+    assert "up" not in ablate("tune", "--dry-run").stdout
+    assert "report up, seed 3" in ablate("report", "--dry-run").stdout.splitlines()
+
+
 def test_a_failed_run_leaves_the_others_and_is_run_again(checkout, toy, ablate):
     one_seed(checkout)
     before = ablate("tune", "--dry-run")

@@ -18,7 +18,6 @@ from tests.ablation.toy_runs import PLAN, measured, trained
 TUNED = {
     "half": {1: trained(71.0), 2: trained(73.0)},
     "all": {1: trained(60.0, fallback=True), 2: trained(60.0)},
-    "up": {1: trained(75.0), 2: trained(75.0)},
     "slow": {1: trained(72.0), 2: trained(72.0)},
     "fast": {1: trained(69.0), 2: trained(71.0)},
 }
@@ -99,8 +98,8 @@ def test_what_is_missing_is_said():
 
 def test_the_tuning_table_ranks_and_says_what_is_reported():
     rows = table(section(document(CONTENT), "Tuning"))
-    assert list(rows) == ["fast", "half", "slow", "up", "all"]
-    assert [row["reported"] for row in rows.values()] == ["yes", "yes", "no", "yes", "yes"]
+    assert list(rows) == ["fast", "half", "slow", "all"]
+    assert [row["reported"] for row in rows.values()] == ["yes", "yes", "no", "yes"]
     assert rows["half"]["control tokens"].startswith("72.0 [") and rows["all"]["fallback"] == "1/2"
 
 
