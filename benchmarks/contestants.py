@@ -19,8 +19,8 @@ from stages._params import Params
 from stages.data.prompts import load_tokenizer
 from stages.training.course import Course
 from stages.training.examples import Batches, Example, Pair, micro_batches, row
-from stages.training.session import _prepare
-from stages.training.trainer import MixtureTrainer, _adapter, _load, num_targets
+from stages.training.session import prepare
+from stages.training.trainer import MixtureTrainer, adapter, load_model, num_targets
 
 ATTENTIONS = ("flash_attention_2", "flash_attention_3", "flex_attention")  # padding-free, in the order they are tried
 IGNORED = -100
@@ -28,7 +28,7 @@ IGNORED = -100
 
 def ours(params: Params, model: Path, folder: Path, batches: Batches, course: Course, first: int) -> dict[str, Any]:
     """The stage's trainer with the stage's settings of torch (deterministic on a CPU), without the control loop."""
-    _prepare(params)
+    prepare(params)
     found = _timed(MixtureTrainer(params, model, folder, batches, course), first)
     steps = range(first, params.train.max_steps)  # TRL's own count would take in the padding of rows without a mask
     found["tokens"] = sum(example.num_tokens for step in steps for _, example in batches.at(course.windows, step))
@@ -65,11 +65,11 @@ def trl(
         report_to="none",
     )
     trainer = SFTTrainer(
-        model=_load(params, model),
+        model=load_model(params, model),
         args=arguments,
         train_dataset=datasets.Dataset.from_list([row(example) for _, example in pairs]),
         processing_class=load_tokenizer(model),
-        peft_config=_adapter(params),
+        peft_config=adapter(params),
     )
     return _timed(trainer, first)
 
@@ -105,7 +105,7 @@ def minimal(params: Params, model_path: Path, pairs: Sequence[Pair], first: int)
     """
     torch.set_num_threads(params.engine.threads)
     train = params.train
-    model = _load(params, model_path).train()
+    model = load_model(params, model_path).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=train.lr, weight_decay=train.weight_decay, fused=True)
     start, tokens, loss = 0.0, 0, 0.0
     for step in range(train.max_steps):

@@ -114,11 +114,12 @@ def check_params(document: Any, name: str) -> Params:
     try:
         return Params.model_validate(document)
     except ValidationError as error:
-        problems = "; ".join(_describe(item) for item in error.errors())
+        problems = "; ".join(described(item) for item in error.errors())
         raise UserError(f"{name}: {problems}. Correct it there (or in your -S options) and run again.") from None
 
 
-def _describe(item: Any) -> str:
+def described(item: Any) -> str:
+    """A sentence part for one error of pydantic: key, value and what is wrong."""
     key = ".".join(str(part) for part in item["loc"])
     message = item["msg"][0].lower() + item["msg"][1:]
     if item["type"] == "extra_forbidden":

@@ -39,7 +39,7 @@ def main(root: Path, params: Params) -> None:
     check_overlap(problems, params.data.overlap_ngram, params.data.overlap_share)
     sources = {name: problems[name] for name in SOURCES}
     samples = read_samples(root / "artifacts" / "samples.parquet", decode_spec(params).digest)
-    check_samples(samples, sources)
+    check_samples(samples, sources, "samples.parquet")
     closing_id = close_id(root / params.model.path)
     groups = grade_samples(samples, sources, params.data.verifier, params.engine.processes, closing_id)
     check_error_rate(groups, params.label.max_verifier_error_rate)

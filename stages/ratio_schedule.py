@@ -1,9 +1,9 @@
 """Stage `ratio-schedule`: the references that the ratio is steered by, and where it starts.
 
-Reads the base model and the frozen control set; measures the long bound (the base model) and the short bound (a
-short-CoT model, or the base model's own shortest correct answers), checks that they are far enough apart, and writes
-artifacts/schedule.json, artifacts/control_base.csv (per-question control results), results/schedule.json and
-results/simulated_ratio.csv. Run: `tldr run ratio-schedule`.
+Reads the frozen control set and artifacts/control.parquet, the base model's answers to it (stage `sample`); measures the long
+bound (the base model) and the short bound (a short-CoT model, which answers here, or the base model's own shortest correct
+answers), checks that they are far enough apart, and writes artifacts/schedule.json, artifacts/control_base.csv (per-question
+control results), results/schedule.json and results/simulated_ratio.csv. Run: `tldr run ratio-schedule`.
 """
 
 from __future__ import annotations
@@ -12,15 +12,19 @@ import math
 from pathlib import Path
 from typing import Any
 
-from stages._errors import StageFailed
-from stages._io import write_csv, write_json
+from stages._errors import StageFailed, UserError
+from stages._io import folder_digest, write_csv, write_json
 from stages._param_blocks import RatioParams
 from stages._params import Params
 from stages._provenance import place, provenance, write_provenance
 from stages.core.ratio import BoundErrors, Bounds, Dual, check_bounds, scheduled_share, simulate
-from stages.engines.base import Response, open_engine
+from stages.data.prompts import load_tokenizer
+from stages.data.samples import AGAIN, check_samples, read_samples
+from stages.engines.base import open_engine
+from stages.engines.rollouts import make_requests
 from stages.engines.weights import require_checkpoint
 from stages.training.control import (
+    Answer,
     ControlSet,
     Score,
     answer,
@@ -29,7 +33,7 @@ from stages.training.control import (
     score,
     standard_error,
 )
-from stages.verifier.grade import Grade
+from stages.verifier.grade import Grade, grade_all
 
 KEYS = (
     *("seed", "model", "data.verifier", "decode", "container.engine", "container.device", "engine", "ratio", "select"),
@@ -39,8 +43,7 @@ KEYS = (
 
 def main(root: Path, params: Params) -> None:
     control = control_set(root, params)
-    model_path = root / params.model.path
-    answers = _measure(params, control, model_path, "long bound")
+    answers = base_answers(root, params, control)
     long = score(answers)
     select = params.select
     require_resolution(long, params.ratio.control_samples, select.margin, select.alpha, select.power)
@@ -69,20 +72,39 @@ def main(root: Path, params: Params) -> None:
     write_provenance(root, provenance(params, "ratio-schedule", KEYS, __file__), "ratio-schedule")
 
 
-def _measure(params: Params, control: ControlSet, model_path: Path, title: str) -> list[list[tuple[Response, Grade]]]:
-    """Graded answers of a model, once the engine has shown that it serves exactly that model's weights."""
-    with open_engine(params, model_path) as engine:
-        require_checkpoint(engine, model_path, params.model.dtype)
-        return answer(control, engine, model_path, params.ratio.bound_samples, params.seed, title)
+def base_answers(root: Path, params: Params, control: ControlSet) -> list[list[tuple[Answer, Grade]]]:
+    """Graded answers of the base model, question by question in item order; UserError unless artifacts/control.parquet holds
+    `ratio.bound_samples` answers of this model to each of these prompts."""
+    path, model_path = root / "artifacts" / "control.parquet", root / params.model.path
+    samples = read_samples(path, control.spec.digest, folder_digest(model_path))
+    check_samples(samples, {"control": control.problems}, path.name)
+    number, tokenizer = params.ratio.bound_samples, load_tokenizer(model_path)
+    wanted = make_requests(tokenizer, control.problems, number)
+    if [(s.problem_id, s.sample_index, tuple(s.prompt_ids)) for s in samples] != [
+        (request.problem_id, request.sample_index, request.prompt_ids) for request in wanted
+    ]:
+        raise UserError(f"{path} holds other prompts than the control set, or not {number} answers to each; {AGAIN}.")
+    golds = {problem.id: problem.gold for problem in control.problems}
+    items = [(sample.text, sample.finish_reason, golds[sample.problem_id]) for sample in samples]
+    graded: list[tuple[Answer, Grade]] = list(
+        zip(samples, grade_all(items, control.verifier, processes=1), strict=True)
+    )
+    return [graded[i : i + number] for i in range(0, len(graded), number)]
+
+
+def _short_model(params: Params, control: ControlSet, path: Path) -> Score:
+    """What the short-CoT model scores, once the engine has shown that it serves exactly that model's weights."""
+    with open_engine(params, path) as engine:
+        require_checkpoint(engine, path, params.model.dtype)
+        return score(answer(control, engine, path, params.ratio.bound_samples, params.seed, "short bound"))
 
 
 def _bounds(
-    root: Path, params: Params, control: ControlSet, long: Score, answers: list[Any]
+    root: Path, params: Params, control: ControlSet, long: Score, answers: list[list[tuple[Answer, Grade]]]
 ) -> tuple[Bounds, BoundErrors]:
     short = params.ratio.short_bound
     if short.source == "model":
-        path = root / str(short.path)
-        measured = score(_measure(params, control, path, "short bound"))
+        measured = _short_model(params, control, root / str(short.path))
         bounds = Bounds(measured.mean_tokens, long.mean_tokens, measured.accuracy, long.accuracy)
         return bounds, BoundErrors(
             measured.tokens_error, long.tokens_error, measured.accuracy_error, long.accuracy_error
@@ -100,7 +122,7 @@ def _bounds(
     return bounds, BoundErrors(standard_error(lengths), long.tokens_error, 0.0, 0.0)
 
 
-def shortest_correct(answers: list[list[tuple[Response, Any]]]) -> list[float]:
+def shortest_correct(answers: list[list[tuple[Answer, Grade]]]) -> list[float]:
     """Tokens of the shortest correct answer of every question that has one."""
     correct = [[float(r.num_tokens) for r, grade in question if grade.correct] for question in answers]
     return [min(lengths) for lengths in correct if lengths]

@@ -1,7 +1,9 @@
-"""Stage `sample`: n answers per System-1 (easy) and System-2 (hard) prompt from the model to compress.
+"""Stage `sample`: n answers per System-1 (easy) and System-2 (hard) prompt, and to the control set, from the model to compress.
 
-Reads the model folder and the two problem files; writes artifacts/samples.parquet (one row per answer) and
-results/sample.json. A killed run goes on where it was. Run: `tldr run sample` (dvc.yaml: `python -m stages run sample`).
+Reads the model folder and the three problem files; writes artifacts/samples.parquet and, of the control set,
+artifacts/control.parquet (one row per answer), and results/sample.json. The control set is answered here so that another way
+to move the ratio costs no answers. A killed run goes on where it was. Run: `tldr run sample` (dvc.yaml: `python -m stages run
+sample`).
 """
 
 from __future__ import annotations
@@ -20,8 +22,13 @@ from stages.data.problems import read_problems
 from stages.data.prompts import decode_text, load_tokenizer
 from stages.engines.base import Engine, Request, Response, decode_spec, open_engine
 from stages.engines.rollouts import Drawn, draw, make_requests
+from stages.engines.weights import require_checkpoint
 
-KEYS = ("seed", "model", "decode", "container.engine", "container.device", "engine", "sample")
+KEYS = ("seed", "model", "decode", "container.engine", "container.device", "engine", "sample", "ratio.bound_samples")
+FILES = {
+    "samples.parquet": ("system1", "system2"),
+    "control.parquet": ("control",),
+}  # in artifacts/: sources of its rows
 ROW_GROUP = 1000  # rows that are in memory at once
 
 Row = dict[str, Any]
@@ -29,17 +36,21 @@ Row = dict[str, Any]
 
 def main(root: Path, params: Params) -> None:
     model_path = root / params.model.path
-    sources = {"system1": root / params.data.system1.path, "system2": root / params.data.system2.path}
-    tokenizer = load_tokenizer(model_path)
-    requests = {
-        name: make_requests(tokenizer, read_problems(path), params.sample.samples_per_problem)
-        for name, path in sources.items()
+    data, number = params.data, params.sample.samples_per_problem
+    sources = {
+        "system1": (root / data.system1.path, number),
+        "system2": (root / data.system2.path, number),
+        "control": (root / data.control.path, params.ratio.bound_samples),
     }
-    with work_folder(root, "sample", used(params, KEYS), [model_path, *sources.values()]) as work:
+    tokenizer = load_tokenizer(model_path)
+    requests = {name: make_requests(tokenizer, read_problems(path), n) for name, (path, n) in sources.items()}
+    inputs = [model_path, *(path for path, _ in sources.values())]
+    with work_folder(root, "sample", used(params, KEYS), inputs) as work:
         drawn, shared = _draw(params, model_path, requests, work)
         summaries = {source: Summary() for source in sources}
-        rows = _rows(requests, drawn, tokenizer, shared, summaries)
-        _write_parquet(root / "artifacts" / "samples.parquet", rows)
+        for name, held in FILES.items():
+            rows = _rows({source: requests[source] for source in held}, drawn, tokenizer, shared, summaries)
+            _write_parquet(root / "artifacts" / name, rows)
         results = {source: summary.figures() for source, summary in summaries.items()}
         write_json(root / "results" / "sample.json", results | place(params))
         write_provenance(root, provenance(params, "sample", KEYS, __file__), "sample")
@@ -52,6 +63,7 @@ def _draw(
     """The answers of each source, kept in `work` as they end, and the columns that are the same in every row."""
     spec = decode_spec(params)
     with open_engine(params, model_path, logprobs=True) as engine:
+        require_checkpoint(engine, model_path, params.model.dtype)
         drawn = {
             source: draw(engine, wanted, spec, params.seed, work / f"{source}.jsonl", f"sample {source}")
             for source, wanted in requests.items()

@@ -14,7 +14,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from stages._errors import UserError
 from stages._param_blocks import Block, Count
-from stages._params import check_params, read_yaml
+from stages._params import check_params, described, read_yaml
 
 FILE = "ablation.yaml"
 Seeds = Annotated[list[int], Field(min_length=1)]
@@ -121,7 +121,7 @@ def load_plan(path: Path, document: dict[str, Any]) -> Plan:
     try:
         plan = Plan.model_validate(contents)
     except ValidationError as error:
-        problems = "; ".join(_said(item) for item in error.errors())
+        problems = "; ".join(described(item) for item in error.errors())
         raise UserError(f"{path}: {problems}. Correct it there and run again.") from None
     for name in plan.arms:
         check_params(run_document(document, plan, name, plan.tune_seeds[0]), f"{path}, arm {name}")
@@ -137,14 +137,3 @@ def run_document(document: dict[str, Any], plan: Plan, arm: str, seed: int, test
     if test is not None:
         changed["data"]["test"] = {"path": test}
     return changed
-
-
-def _said(item: Any) -> str:
-    key = ".".join(str(part) for part in item["loc"])
-    message = item["msg"][0].lower() + item["msg"][1:]
-    if item["type"] == "extra_forbidden":
-        return f"unknown key {key}"
-    if item["type"] == "missing":
-        return f"key {key} is missing"
-    message = message.removeprefix("value error, ")
-    return f"{key} = {item['input']!r}: {message}" if key else message

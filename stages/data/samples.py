@@ -1,4 +1,4 @@
-"""Read artifacts/samples.parquet (stage `sample`) and check that it belongs to the problems at hand."""
+"""Read artifacts/samples.parquet and control.parquet (stage `sample`) and check that they belong to the problems at hand."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from stages._errors import UserError
 from stages.data.problems import Problem
 
 AGAIN = "run `tldr run sample` to make it again"
+HASHES = ("decode_hash", "model_hash")  # columns that are the same in every row
 FINISH_REASONS = {"stop", "length", "repetition"}
 
 
@@ -28,8 +29,9 @@ class Sample:
     finish_reason: str
 
 
-def read_samples(path: Path, decode_hash: str) -> list[Sample]:
-    """Rows in file order; UserError if the file is missing, damaged or drawn with another decode specification."""
+def read_samples(path: Path, decode_hash: str, model_hash: str | None = None) -> list[Sample]:
+    """Rows in file order; UserError if the file is missing, damaged, or drawn with another decode specification or, where
+    `model_hash` is given, from another model."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -38,14 +40,17 @@ def read_samples(path: Path, decode_hash: str) -> list[Sample]:
     columns = [field.name for field in fields(Sample)]
     try:
         with pq.ParquetFile(path) as file:
-            missing = {*columns, "decode_hash"} - set(file.schema_arrow.names)
+            missing = {*columns, *HASHES} - set(file.schema_arrow.names)
             if missing:
                 raise UserError(f"{path} has no column {', '.join(sorted(missing))}; {AGAIN}.")
-            rows = file.read(columns=[*columns, "decode_hash"]).to_pylist()
+            rows = file.read(columns=[*columns, *HASHES]).to_pylist()
     except (pa.ArrowException, OSError) as error:
         raise UserError(f"{path} is not a readable Parquet file ({' '.join(str(error).split())}); {AGAIN}.") from None
-    if any(row.pop("decode_hash") != decode_hash for row in rows):
+    hashes = {tuple(row.pop(name) for name in HASHES) for row in rows}
+    if any(found != decode_hash for found, _ in hashes):
         raise UserError(f"{path} was drawn with other decode parameters than params.yaml has now; {AGAIN}.")
+    if model_hash is not None and any(found != model_hash for _, found in hashes):
+        raise UserError(f"{path} was drawn from another model than model.path holds now; {AGAIN}.")
     samples = [Sample(**row) for row in rows]
     for sample in samples:
         if sample.num_tokens != len(sample.token_ids) or sample.finish_reason not in FINISH_REASONS:
@@ -53,8 +58,8 @@ def read_samples(path: Path, decode_hash: str) -> list[Sample]:
     return samples
 
 
-def check_samples(samples: Sequence[Sample], problems: Mapping[str, Sequence[Problem]]) -> None:
-    """UserError unless every problem of `problems` (by source) has the same number of answers, and no other has any.
+def check_samples(samples: Sequence[Sample], problems: Mapping[str, Sequence[Problem]], file: str) -> None:
+    """UserError, naming the `file`, unless all `problems` (by source) have equally many answers and no other has any.
 
     Unequal numbers would bias "the shortest correct answer" towards the problems with more of them.
     """
@@ -65,15 +70,15 @@ def check_samples(samples: Sequence[Sample], problems: Mapping[str, Sequence[Pro
         key = (sample.source, sample.problem_id)
         name = ":".join(key)
         if key not in known:
-            raise UserError(f"samples.parquet answers {name}, which is not in its problem file; {AGAIN}.")
+            raise UserError(f"{file} answers {name}, which is not in its problem file; {AGAIN}.")
         if (*key, sample.sample_index) in seen:
-            raise UserError(f"samples.parquet holds answer {sample.sample_index} to {name} twice; {AGAIN}.")
+            raise UserError(f"{file} holds answer {sample.sample_index} to {name} twice; {AGAIN}.")
         seen.add((*key, sample.sample_index))
         counts[key] += 1
     usual = max(counts.values(), default=0)
     for source, problem_id in sorted(known):
         if counts[source, problem_id] != usual or not usual:
             raise UserError(
-                f"samples.parquet holds {counts[source, problem_id]} answers to {source}:{problem_id} but {usual} to "
+                f"{file} holds {counts[source, problem_id]} answers to {source}:{problem_id} but {usual} to "
                 f"others, and every problem needs the same number; {AGAIN}."
             )

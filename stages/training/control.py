@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from stages._errors import StageFailed
 from stages._io import digest
@@ -91,7 +91,17 @@ def grade_responses(
     return list(zip(responses, grade_all(items, verifier, processes=1), strict=True))
 
 
-def score(answers: Sequence[Sequence[tuple[Response, Grade]]]) -> Score:
+class Answer(Protocol):
+    """What a score needs of an answer: a Response, or a Sample that was stored."""
+
+    @property
+    def num_tokens(self) -> int: ...
+
+    @property
+    def finish_reason(self) -> str: ...
+
+
+def score(answers: Sequence[Sequence[tuple[Answer, Grade]]]) -> Score:
     every = [response for question in answers for response, _ in question]
     return Score(
         tuple(_mean([float(grade.correct) for _, grade in question]) for question in answers),

@@ -71,7 +71,7 @@ def train(params: Params, inputs: Inputs, work: Path) -> None:
                 server = stack.enter_context(open_server(params, inputs.model_path))
             progress = TrainingProgress(train.max_steps, step)
             pilot = Pilot(params, inputs, work, log, server, batches, course, progress, _interruptible)
-        _prepare(params)
+        prepare(params)
         stack.enter_context(handled({signal.SIGTERM: stop.request}))
         _train(params, inputs, work, batches, course, pilot, stop)
 
@@ -111,7 +111,7 @@ def _is_first() -> bool:
     return int(os.environ.get("RANK", "0")) == 0
 
 
-def _prepare(params: Params) -> None:
+def prepare(params: Params) -> None:
     import torch
 
     torch.set_num_threads(params.engine.threads)

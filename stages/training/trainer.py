@@ -42,11 +42,11 @@ class MixtureTrainer(SFTTrainer):
             # accelerate 1.15 leaves FSDP out on a CPU without a word; told that these are GPUs it does shard, over gloo
             arguments.distributed_state.distributed_type = DistributedType.MULTI_GPU
         super().__init__(
-            model=_load(params, model_path),
+            model=load_model(params, model_path),
             args=arguments,
             train_dataset=Dataset.from_dict({"input_ids": [[0]], "labels": [[0]]}),  # TRL wants one; it is not read
             processing_class=load_tokenizer(model_path),
-            peft_config=_adapter(params),
+            peft_config=adapter(params),
         )
         self._require_launch()
         if self.is_fsdp_enabled and self.args.bf16:  # accelerate's policy sums gradients and rounds losses in bfloat16
@@ -90,6 +90,10 @@ class MixtureTrainer(SFTTrainer):
             mask = tensors.pop("attention_mask")
             tensors["position_ids"] = torch.arange(mask.shape[1]).expand(mask.shape[0], -1)
         return tensors
+
+    def floating_point_ops(self, inputs: Any) -> int:
+        """None are counted: nobody reads the sum, and the model's parameters would be counted anew for every micro-batch."""
+        return 0
 
     def create_model_card(self, *_: Any, **__: Any) -> None:
         """None in checkpoints: `tldr card` writes one from measured results."""
@@ -165,7 +169,7 @@ def sft_config(params: Params, folder: Path) -> SFTConfig:
     )
 
 
-def _load(params: Params, model_path: Path) -> Any:
+def load_model(params: Params, model_path: Path) -> Any:
     """Trained weights in float32 (under autocast where the model is served in bfloat16); frozen ones as they are served."""
     logging.disable_progress_bar()
     logging.set_verbosity_error()  # on resume it would miss a tied output layer, which is stored once
@@ -178,7 +182,8 @@ def _load(params: Params, model_path: Path) -> Any:
     )
 
 
-def _adapter(params: Params) -> Any:
+def adapter(params: Params) -> Any:
+    """The LoRA settings for peft; None where all weights are trained."""
     if params.train.method == "full":
         return None
     from peft import LoraConfig

@@ -1,0 +1,120 @@
+"""Stage `ratio-schedule`: it takes the base model's answers from `sample`, and only if they are those that it needs."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stages._errors import UserError
+from stages._io import folder_digest
+from stages._params import Params, check_params, read_yaml
+from stages.data.problems import read_problems
+from stages.data.prompts import load_tokenizer
+from stages.engines.base import decode_spec
+from stages.engines.rollouts import make_requests
+from stages.ratio_schedule import base_answers, shortest_correct
+from stages.sample import _write_parquet
+from stages.training.control import control_set, score
+from tests.paths import ROOT
+
+NUMBER = 2
+Row = dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def control_lines() -> list[str]:
+    return (ROOT / "data" / "tiny" / "control.jsonl").read_text().splitlines(keepends=True)[:3]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, control_lines: list[str]) -> Path:
+    (tmp_path / "control.jsonl").write_text("".join(control_lines))
+    shutil.copytree(ROOT / "models" / "tiny", tmp_path / "model")
+    return tmp_path
+
+
+def parameters(**ratio: Any) -> Params:
+    document = read_yaml(ROOT / "params.yaml")
+    document["model"]["path"] = "model"
+    document["data"]["control"] = {"path": "control.jsonl"}
+    document["ratio"] |= {"bound_samples": NUMBER} | ratio
+    return check_params(document, "params.yaml")
+
+
+def rows(folder: Path, params: Params) -> list[Row]:
+    """What `sample` writes. Answer 0 is right, of 10 and a few tokens; answer 1 is wrong or, to the last question, cut."""
+    model, tokenizer = folder / "model", load_tokenizer(folder / "model")
+    problems = read_problems(folder / "control.jsonl")
+    written = []
+    for place, request in enumerate(make_requests(tokenizer, problems, NUMBER)):
+        gold = problems[place // NUMBER].gold
+        right, last = request.sample_index == 0, place == len(problems) * NUMBER - 1
+        text = f"</think> answer {gold if right else 99999} <eos>"
+        ids = list(range(10 + place))
+        written.append(
+            {
+                "source": "control",
+                "problem_id": request.problem_id,
+                "sample_index": request.sample_index,
+                "seed": 1,
+                "prompt_ids": list(request.prompt_ids),
+                "token_ids": ids,
+                "text": text,
+                "num_tokens": len(ids),
+                "finish_reason": "length" if last else "stop",
+                "cumulative_logprob": -1.0,
+                "engine": "hf",
+                "model_hash": folder_digest(model),
+                "decode_hash": decode_spec(params).digest,
+            }
+        )
+    return written
+
+
+def store(folder: Path, found: list[Row]) -> None:
+    _write_parquet(folder / "artifacts" / "control.parquet", found)
+
+
+def test_bounds_come_from_the_answers_that_were_drawn_before(folder: Path) -> None:
+    params = parameters()
+    store(folder, rows(folder, params))
+    answers = base_answers(folder, params, control_set(folder, params))
+    assert [[answer.num_tokens for answer, _ in question] for question in answers] == [[10, 11], [12, 13], [14, 15]]
+    assert [[grade.correct for _, grade in question] for question in answers] == [[True, False]] * 3
+    measured = score(answers)
+    assert measured.question_accuracy == (0.5, 0.5, 0.5) and measured.mean_tokens == 12.5
+    assert measured.truncation_rate == pytest.approx(1 / 6)
+    assert shortest_correct(answers) == [10.0, 12.0, 14.0]
+
+
+def refused(folder: Path, params: Params, said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        base_answers(folder, params, control_set(folder, params))
+
+
+def test_answers_of_another_model_prompt_or_number_are_refused(folder: Path, control_lines: list[str]) -> None:
+    params = parameters()
+    refused(folder, params, r"control\.parquet does not exist; run `tldr run sample`")
+    found = rows(folder, params)
+    store(folder, found)
+    refused(folder, parameters(bound_samples=NUMBER + 1), "or not 3 answers to each; run `tldr run sample`")
+    store(folder, found[:-1])
+    refused(folder, params, "control.parquet holds 1 answers to control:.* but 2 to others")
+    store(folder, found[::-1])
+    refused(folder, params, "other prompts than the control set")
+    store(folder, found)
+    changed = json.loads(control_lines[0])
+    other = json.loads(control_lines[1])
+    (folder / "control.jsonl").write_text(
+        json.dumps(changed | {"prompt": other["prompt"]}) + "\n" + "".join(control_lines[1:])
+    )
+    refused(folder, params, "other prompts than the control set")
+    (folder / "control.jsonl").write_text("".join(control_lines[:2]))
+    refused(folder, params, "which is not in its problem file")
+    (folder / "control.jsonl").write_text("".join(control_lines))
+    (folder / "model" / "generation_config.json").write_text("{}")
+    refused(folder, params, "was drawn from another model than model.path holds now; run `tldr run sample`")
