@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import errno
+import os
+
 EXIT_STAGE_FAILED = 1
 EXIT_USAGE = 2
 EXIT_BUG = 70
 EXIT_INTERRUPTED = 75
 EXIT_CTRL_C = 130
+
+
+DISK_FULL = "The disk is full: free some space and run again, finished answers and steps are kept."
+TORCH_WRITE_FAILED = ("PytorchStreamWriter failed writing", "unexpected pos")  # torch.save on a full disk, in its words
 
 
 class TldrError(Exception):
@@ -39,3 +46,14 @@ class Interrupted(TldrError):
     """Stopped from outside; running the same command again goes on from where it was."""
 
     exit_code = EXIT_INTERRUPTED
+
+
+def is_disk_full(error: BaseException | None) -> bool:
+    """Whether there was no room to write, also where a library has wrapped the error of the system in one of its own."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        if any(sign in str(error) for sign in (os.strerror(errno.ENOSPC), *TORCH_WRITE_FAILED)):
+            return True
+        error = error.__cause__ or error.__context__
+    return False

@@ -6,22 +6,21 @@ TLDR_DEBUG=1 prints the traceback before the sentence.
 
 from __future__ import annotations
 
-import errno
 import os
 
 import click
 
 from stages._errors import (
+    DISK_FULL,
     EXIT_BUG,
     EXIT_CTRL_C,
     EXIT_STAGE_FAILED,
     EXIT_USAGE,
     TldrError,
+    is_disk_full,
 )
 
 PASSED_ON = (click.ClickException, click.exceptions.Exit, click.Abort, SystemExit, BrokenPipeError)
-DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
-TORCH_WRITE_FAILED = ("PytorchStreamWriter failed writing", "unexpected pos")  # torch.save, in its words
 INSTALL = "pip install -e '.[stages]'"
 
 
@@ -49,11 +48,8 @@ def describe(error: BaseException) -> tuple[int, str]:
         return error.exit_code, _one_line(error)
     if isinstance(error, KeyboardInterrupt):
         return EXIT_CTRL_C, "Interrupted; run the same command again to go on, finished answers and steps are kept."
-    if _is_disk_full(error):
-        return (
-            EXIT_STAGE_FAILED,
-            "The disk is full: free some space and run again, finished answers and steps are kept.",
-        )
+    if is_disk_full(error):
+        return EXIT_STAGE_FAILED, DISK_FULL
     if isinstance(error, MemoryError):
         return EXIT_STAGE_FAILED, "Out of memory: lower engine.batch_size or train.micro_batch_size and run again."
     if type(error).__name__ == "OutOfMemoryError":  # torch's, which is not imported for it
@@ -67,17 +63,6 @@ def describe(error: BaseException) -> tuple[int, str]:
         return EXIT_USAGE, f"The package {error.name} is not installed; install the stages with `{INSTALL}`."
     about = f"{type(error).__name__}: {_one_line(error)}".removesuffix(": ")
     return EXIT_BUG, f"This is a bug in tldr ({about}); run again with TLDR_DEBUG=1 for the traceback, and report it."
-
-
-def _is_disk_full(error: BaseException | None) -> bool:
-    """Also where a library has wrapped the error of the system in one of its own."""
-    while error is not None:
-        if isinstance(error, OSError) and error.errno in DISK_FULL:
-            return True
-        if any(sign in str(error) for sign in (os.strerror(errno.ENOSPC), *TORCH_WRITE_FAILED)):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
 
 
 def _one_line(error: BaseException) -> str:

@@ -36,6 +36,11 @@ class TrainingProgress:
         self._begin = self._shown = self._paused_seconds = 0.0
         self._num_tokens = 0
 
+    def resume(self, accuracy: float, mean_tokens: float, short_share: float) -> None:
+        """Before entering, in a run that goes on: what the last control evaluation measured and decided."""
+        status = self._status
+        status.accuracy, status.mean_tokens, status.short_share = accuracy, mean_tokens, short_share
+
     def __enter__(self) -> Self:
         self._begin = self._shown = self._clock()
         self._display = _display()

@@ -70,6 +70,9 @@ def train(params: Params, inputs: Inputs, work: Path) -> None:
             with outside_launch():  # before the trainer: it takes its memory first, and knows nothing of the launch
                 server = stack.enter_context(open_server(params, inputs.model_path))
             progress = TrainingProgress(train.max_steps, step)
+            if log.rows:
+                last = log.rows[-1]
+                progress.resume(last["accuracy"], last["mean_tokens"], last["next_short_share"])
             pilot = Pilot(params, inputs, work, log, server, batches, course, progress, _interruptible)
         prepare(params)
         stack.enter_context(handled({signal.SIGTERM: stop.request}))

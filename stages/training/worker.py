@@ -5,6 +5,7 @@ Reads WORK/params.json and what the stage `train` reads; trains in WORK and leav
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -12,7 +13,7 @@ import threading
 import traceback
 from pathlib import Path
 
-from stages._errors import EXIT_BUG, EXIT_CTRL_C, TldrError
+from stages._errors import DISK_FULL, EXIT_BUG, EXIT_CTRL_C, EXIT_STAGE_FAILED, TldrError, is_disk_full
 from stages._io import read_json
 from stages._params import check_params
 from stages.training.inputs import read_inputs
@@ -38,6 +39,11 @@ def main(root: Path, work: Path) -> int:
     except KeyboardInterrupt:
         return _left(work, rank, EXIT_CTRL_C, "Stopped by Ctrl-C.")
     except Exception as error:  # noqa: BLE001 - whatever it was, the stage has to hear of it
+        if is_disk_full(error):
+            print(f"Error: {DISK_FULL}", file=sys.stderr)
+            with contextlib.suppress(OSError):  # there may be no room for the reason either
+                _left(work, rank, EXIT_STAGE_FAILED, DISK_FULL)
+            return EXIT_STAGE_FAILED
         traceback.print_exc()
         return _left(work, rank, EXIT_BUG, f"{type(error).__name__}: {error}")
     return 0

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import os
 import signal
 import sys
 from pathlib import Path
@@ -11,8 +13,9 @@ import pytest
 
 from stages import train as stage
 from stages._errors import EXIT_INTERRUPTED, Interrupted, StageFailed, UserError
-from stages._io import write_text
-from stages.training.launch import CONFIGS, STOP, check_launch, command, leave_outcome, machine_rank, outcome
+from stages._io import write_json, write_text
+from stages.training import worker
+from stages.training.launch import CONFIGS, PARAMS, STOP, check_launch, command, leave_outcome, machine_rank, outcome
 from tests.toy_model import save_random_model
 from tests.training.toy_stage import prepare, results, start, toy_params
 
@@ -52,6 +55,24 @@ def test_several_machines_meet_at_the_first(tmp_path):
         with pytest.raises(UserError, match=r"set MACHINE_RANK \(0 to 1\) and MASTER_ADDR"):
             machine_rank(params, environment)
     assert machine_rank(launched(), {}) == 0
+
+
+@pytest.mark.parametrize("room", [True, False])
+def test_a_full_disk_is_named_by_a_process_of_several_too(tmp_path, monkeypatch, capsys, room):
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setattr(worker, "end_with_parent", lambda: None)
+    monkeypatch.setattr(worker, "read_inputs", full)
+    if not room:
+        monkeypatch.setattr(worker, "leave_outcome", full)
+    write_json(tmp_path / PARAMS, launched().model_dump(mode="json"))
+    assert worker.main(tmp_path, tmp_path) == 1
+    assert "The disk is full: free some space" in capsys.readouterr().err
+    error = outcome(tmp_path, 1)
+    assert isinstance(error, StageFailed)
+    assert ("The disk is full" if room else "its output is above") in str(error)
 
 
 def test_deepspeed_has_to_be_there(monkeypatch):

@@ -143,6 +143,14 @@ def test_steps_of_an_earlier_run_are_done_but_tell_nothing_of_the_speed(clock: C
     assert " 1001/1100 " in second and " 50 tokens/s" in second and " 1:39:00 left" in second
 
 
+def test_a_run_that_goes_on_shows_the_last_control_evaluation(clock: Clock, written: Written) -> None:
+    progress = TrainingProgress(50, 40, clock)
+    progress.resume(0.985, 79.4, 0.25)
+    with progress:
+        advance(progress, clock, 41, 50, 1.0)
+    assert "acc .985, 79 tokens" in written.err
+
+
 def test_no_number_is_made_up_where_no_time_has_passed(clock: Clock, written: Written) -> None:
     with TrainingProgress(1, 0, clock) as progress:
         progress.step(1, 0.25, 500, 0.5)
