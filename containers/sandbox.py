@@ -21,6 +21,7 @@ from stages._errors import UserError
 from stages._param_blocks import ContainerParams
 from stages._params import Params
 from stages.cli._project import INSIDE, inside_folder, work_name
+from stages.data.pins import source_pins
 
 PASSED_ON = ("TLDR_RUN_ID", "TLDR_DEBUG", "NO_COLOR", "TERM", "HF_ENDPOINT")
 OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
@@ -105,6 +106,7 @@ def stage_sandbox(root: Path, params: Params, stage: str, files: StageFiles, ima
 def fetch_sandbox(root: Path, params: Params, arguments: list[str], token: Path | None, image: Image) -> Sandbox:
     """The container of `tldr fetch`: a network, and a checkout that is writable but for its code and history."""
     fetched = [params.model.path, params.ratio.short_bound.path or "", *(file.path for file in params.fetch.data or ())]
+    fetched += [pin.path for pin in source_pins(root, params)]
     open_to_it = {".tldr", *(Path(path).parts[0] for path in fetched if path)}
     covered = [path for path in sorted(root.iterdir()) if path.name not in open_to_it and not path.is_symlink()]
     mounts = [Mount(root, writable=True), *(Mount(path) for path in covered), *_hidden(root)]

@@ -68,6 +68,8 @@ class ToyHub:
         commit, _, name = rest.partition("/")
         if repo not in self.files:
             return send(call, 404, {"X-Error-Code": "RepoNotFound"})
+        if api and not rest:
+            return send(call, 200, body=json.dumps({"id": repo.removeprefix("datasets/"), "sha": COMMIT}).encode())
         if commit not in (COMMIT, OTHER_COMMIT):
             return send(call, 404, {"X-Error-Code": "RevisionNotFound"})
         if api:

@@ -1,7 +1,8 @@
-"""`tldr fetch`: download what the fetch block of params.yaml pins from the Hugging Face hub; the stages stay offline.
+"""`tldr fetch`: download what params.yaml and data/sources.yaml pin; the stages stay offline.
 
-Reads params.yaml, a token file and the hub; writes the pinned paths and .tldr/fetch/ (see stages/data/hub.py). With a
-container engine the download itself runs in a container, the only one with a network.
+Reads params.yaml, data/sources.yaml, a token file and the hub; writes the pinned paths, .tldr/fetch/ (stages/data/hub.py) and
+the problem sets that are made of the files (stages/data/problem_sets.py). With a container engine the download itself runs
+in a container, the only one with a network.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import re
 import signal
 import stat
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -26,7 +28,8 @@ from stages.cli._dvc import check_lock
 from stages.cli._project import INSIDE, project_root
 
 if TYPE_CHECKING:
-    from stages.data.pins import Pin
+    from stages._params import Params
+    from stages.data.pins import Pin, State
 
 
 @click.command("fetch")
@@ -35,45 +38,99 @@ if TYPE_CHECKING:
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="File with a token of the hub. [default: file named by HF_TOKEN_PATH, else that of `hf auth login`]",
 )
+@click.option(
+    "--from",
+    "folder",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Folder to take the files of data/sources.yaml from, by their names; nothing is downloaded.",
+)
+@click.option("--lock", is_flag=True, help="Write revisions and digests that data/sources.yaml lacks into it.")
 @click.option("--dry-run", is_flag=True, help="Print what would be downloaded.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_context
-def command(ctx: click.Context, token_file: Path | None, dry_run: bool, as_json: bool) -> None:
-    """Download the model and the files that params.yaml pins (block fetch) from the Hugging Face hub.
+def command(
+    ctx: click.Context, token_file: Path | None, folder: Path | None, lock: bool, dry_run: bool, as_json: bool
+) -> None:
+    """Download the model and the files that params.yaml needs, and make its problem sets.
 
-    What is there already is checked without the network and not downloaded again. A stopped call goes on when run
-    again. The token is read from a file only; HF_ENDPOINT names another hub.
+    The block fetch of params.yaml pins models and files on the Hugging Face hub, data/sources.yaml the published files behind
+    data.*.path and evaluate.tasks. What is there already is checked without the network and not downloaded again. A stopped
+    call goes on when run again. The token is read from a file only; HF_ENDPOINT names another hub.
     """
-    from stages.data.pins import pins
+    from stages.data.pins import pins, source_pins
 
     root = project_root()
     params = load_params(root)
-    pinned = pins(params)
+    pinned = [*pins(params), *source_pins(root, params)]
     if not pinned:
         click.echo("params.yaml pins nothing on the hub (block fetch): everything is in the checkout.", err=as_json)
         if as_json:
             click.echo("[]")
         return
-    token_file = chosen_token_file(token_file)
-    if params.container.engine != "host" and INSIDE not in os.environ:
+    if folder is not None:
+        left = [pin.key for pin in pinned if pin.declared_in == "params.yaml"]
+        if left:
+            click.echo(
+                f"Not taken from {folder}: {', '.join(left)}; `tldr fetch` without --from downloads them.", err=True
+            )
+        pinned = [pin for pin in pinned if pin.key not in left]
+    token_file = None if folder is not None else chosen_token_file(token_file)
+    if params.container.engine != "host" and INSIDE not in os.environ and folder is None:
         from containers.run import run_fetch
 
-        options = [name for name, wanted in (("--dry-run", dry_run), ("--json", as_json)) if wanted]
-        ctx.exit(run_fetch(root, params, options, token_file))
+        wanted = {"--lock": lock, "--dry-run": dry_run, "--json": as_json}
+        ctx.exit(run_fetch(root, params, [name for name, chosen in wanted.items() if chosen], token_file))
     from stages.data.hub import one_at_a_time
 
-    with stopped_at_once(), contextlib.nullcontext() if dry_run else one_at_a_time(root):
-        rows = [show(done, as_json) for done in fetch_all(root, pinned, token_file, dry_run=dry_run)]
+    with contextlib.nullcontext() if dry_run else one_at_a_time(root):
+        with stopped_at_once():
+            rows = [
+                show(done, as_json) for done in fetch_all(root, pinned, token_file, folder, lock=lock, dry_run=dry_run)
+            ]
+        if not dry_run:
+            rows += finish(root, params, rows, lock=lock, as_json=as_json)
     if as_json:
         click.echo(json.dumps(rows, indent=2, ensure_ascii=False))
 
 
-def fetch_all(root: Path, pinned: list[Pin], token_file: Path | None, *, dry_run: bool) -> Iterator[dict[str, Any]]:
+def finish(
+    root: Path, params: Params, rows: list[dict[str, Any]], *, lock: bool, as_json: bool
+) -> list[dict[str, Any]]:
+    """Once the files are there: what was found goes into data/sources.yaml, and the problem sets are made."""
+    from stages.cli._problem_sets import make_and_show
+    from stages.data.pins import SOURCES
+
+    if not (root / SOURCES).is_file():
+        return []
+    from stages.data.sources import read_sources, write_lock
+
+    if lock:
+        written = write_lock(root, {row["key"].partition(".")[2]: found_of(row) for row in rows if row["sha256"]})
+        click.echo(f"{SOURCES}: {'wrote ' + ', '.join(written) if written else 'nothing was missing'}.", err=True)
+    return make_and_show(root, read_sources(root), params, as_json=as_json)
+
+
+def found_of(row: dict[str, Any]) -> dict[str, str]:
+    return {key: row[key] for key in ("revision", "sha256") if row[key]}
+
+
+def fetch_all(
+    root: Path, pinned: list[Pin], token_file: Path | None, folder: Path | None, *, lock: bool, dry_run: bool
+) -> Iterator[dict[str, Any]]:
     """One row per pin, as it is done; what must not be overwritten is refused before anything is downloaded."""
     from stages.data import hub
     from stages.data.pins import state
 
     states = [state(root, pin) for pin in pinned]
+    if folder is not None:
+        yield from take_all(root, pinned, states, folder, dry_run=dry_run)
+        return
+    for pin, found in zip(pinned, states, strict=True):
+        if found != "there" and pin.revision is None and pin.url is None and not lock:
+            raise UserError(
+                f"{pin.declared_in} names no revision for {pin.key} ({pin.repo}); run `tldr fetch --lock`, which pins the "
+                "newest and writes it down."
+            )
     todo = any(found != "there" for found in states)
     token = read_token(token_file) if todo and token_file is not None else None
     if todo:
@@ -84,6 +141,8 @@ def fetch_all(root: Path, pinned: list[Pin], token_file: Path | None, *, dry_run
         if found == "there":
             yield row(root, pin, "is there")
             continue
+        if pin.revision is None and pin.url is None:
+            pin = replace(pin, revision=hub.newest(pin, token))
         files = hub.listing(pin, token)
         num_bytes = sum(file.size for file in files.values())
         if dry_run:
@@ -96,23 +155,60 @@ def fetch_all(root: Path, pinned: list[Pin], token_file: Path | None, *, dry_run
         yield row(root, pin, "fetched")
 
 
+def take_all(
+    root: Path, pinned: list[Pin], states: list[State], folder: Path, *, dry_run: bool
+) -> Iterator[dict[str, Any]]:
+    """As `fetch_all`, with copies of `folder` in place of the network; UserError that names all that it lacks."""
+    from stages.data.hub import place_copy
+    from stages.data.pins import check_pinned_digest, sha256
+
+    copies = {pin.key: copy_in(folder, pin) for pin, found in zip(pinned, states, strict=True) if found != "there"}
+    missing = [f"{Path(pin.path).name} ({pin.repo})" for pin in pinned if copies.get(pin.key, pin) is None]
+    if missing:
+        raise UserError(f"{folder} has no {', '.join(missing)}; put them there under these names, or leave out --from.")
+    for pin in pinned:  # all of them before any is put in place
+        copy = copies.get(pin.key)
+        if copy is not None:
+            check_pinned_digest(pin, sha256(copy))
+    for pin in pinned:
+        copy = copies.get(pin.key)
+        if copy is not None and not dry_run:
+            place_copy(root, pin, copy)
+        outcome = "is there" if copy is None else f"would be taken from {copy}" if dry_run else f"taken from {copy}"
+        yield row(root, pin, outcome)
+
+
+def copy_in(folder: Path, pin: Pin) -> Path | None:
+    """The file under the name that it has in the checkout, or at the place that it has in its repository."""
+    for path in (folder / Path(pin.path).name, folder / pin.repo / str(pin.file)):
+        if path.is_file():
+            return path
+    return None
+
+
 def row(root: Path, pin: Pin, outcome: str, **more: int) -> dict[str, Any]:
     from stages.data.pins import read_record
 
     values = {name: getattr(pin, name) for name in ("key", "path", "repo", "revision", "file")}
-    files = read_record(root, pin).get("files", {}) if outcome in ("is there", "fetched") else {}
+    files = {} if outcome.startswith("would") else read_record(root, pin).get("files", {})
     digest = files.get(pin.file, {}).get("sha256", pin.sha256)
     return {**values, "outcome": outcome, **more, "sha256": digest, "pinned_sha256": pin.sha256}
 
 
 def show(done: dict[str, Any], as_json: bool) -> dict[str, Any]:
     """A line as soon as it is true; on standard error if JSON is wanted."""
-    line = f"{done['key']}: {done['path']} {done['outcome']} ({done['repo']}@{done['revision'][:8]})"
+    commit = f"@{done['revision'][:8]}" if done["revision"] else ""
+    line = f"{done['key']}: {done['path']} {done['outcome']} ({done['repo']}{commit})"
     if "num_bytes" in done:
         line += f", {done['num_files']} files, {done['num_bytes'] / 1e9:.2f} GB"
     click.echo(line, err=as_json)
     if done["file"] is not None and done["pinned_sha256"] is None and done["sha256"] is not None:
-        click.echo(f"{done['key']}: set its sha256 to {done['sha256']} to pin the contents too.", err=as_json)
+        how = (
+            "`tldr fetch --lock` pins"
+            if done["key"].startswith("files.")
+            else f"set its sha256 to {done['sha256']} to pin"
+        )
+        click.echo(f"{done['key']}: {how} the contents too.", err=as_json)
     return done
 
 

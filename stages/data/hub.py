@@ -8,7 +8,6 @@ Whatever ends a download, nothing half done is at that path, and finished files 
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
 import fnmatch
 import hashlib
@@ -18,19 +17,16 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from typing import Any
 
-from stages._errors import StageFailed, TldrError, UserError
+from stages._errors import StageFailed, UserError
+from stages.data import address
+from stages.data.hub_errors import AGAIN, sentences
 from stages.data.pins import FOLDER, Pin, State, check_pinned_digest, sha256, write_record
-
-if TYPE_CHECKING:
-    from huggingface_hub.hf_api import RepoFile
 
 TOKEN_VARIABLES = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
 MODEL_FILES = ["*.safetensors", "*.json", "*.jinja", "*.txt", "*.model"]
 LINE_SECONDS = 10.0  # where standard error is no terminal, one line of progress this often
-AGAIN = "run the same command again to go on, finished files are kept."
 
 
 def go_online(root: Path, *, inside_container: bool) -> None:
@@ -58,11 +54,26 @@ def one_at_a_time(root: Path) -> Iterator[None]:
         yield
 
 
-def listing(pin: Pin, token: str | None) -> dict[str, RepoFile]:
+def newest(pin: Pin, token: str | None) -> str:
+    """The commit that the default branch of a dataset repository is at now."""
+    from huggingface_hub import HfApi
+
+    with sentences(pin):
+        commit = HfApi(token=token or False).dataset_info(pin.repo).sha
+        if commit is None:
+            raise ValueError("the answer names no commit")
+        return commit
+
+
+def listing(pin: Pin, token: str | None) -> dict[str, Any]:
     """The files to download, by name, as the hub lists them: sizes and content hashes."""
     from huggingface_hub import HfApi
     from huggingface_hub.hf_api import RepoFile
 
+    if pin.url is not None:
+        assert pin.file is not None
+        with sentences(pin):
+            return dict(address.listing(pin.url, pin.file))
     parent = None if pin.file is None else str(PurePosixPath(pin.file).parent)
     with sentences(pin):
         tree = HfApi(token=token or False).list_repo_tree(
@@ -74,7 +85,7 @@ def listing(pin: Pin, token: str | None) -> dict[str, RepoFile]:
         files = {item.path: item for item in tree if isinstance(item, RepoFile)}
     if pin.file is not None:
         if pin.file not in files:
-            raise UserError(f"{pin.name} has no file {pin.file}; correct {pin.key}.file in params.yaml.")
+            raise UserError(f"{pin.name} has no file {pin.file}; correct {pin.key}.file in {pin.declared_in}.")
         return {pin.file: files[pin.file]}
     files = {name: file for name, file in files.items() if any(fnmatch.fnmatch(name, form) for form in MODEL_FILES)}
     if not any(name.endswith(".safetensors") for name in files):
@@ -85,7 +96,7 @@ def listing(pin: Pin, token: str | None) -> dict[str, RepoFile]:
     return files
 
 
-def fetch(root: Path, pin: Pin, state: State, files: dict[str, RepoFile], token: str | None) -> None:
+def fetch(root: Path, pin: Pin, state: State, files: dict[str, Any], token: str | None) -> None:
     """Download `files` and put them at the path of `pin`, whose `state` is not "there"."""
     partial = pin.partial(root)
     partial.mkdir(parents=True, exist_ok=True)
@@ -100,13 +111,17 @@ def fetch(root: Path, pin: Pin, state: State, files: dict[str, RepoFile], token:
     if pin.file is not None and pin.sha256 not in (None, record[pin.file]["sha256"]):
         shutil.rmtree(partial)
         check_pinned_digest(pin, record[pin.file]["sha256"])
-    shutil.rmtree(partial / ".cache")
+    shutil.rmtree(partial / ".cache", ignore_errors=pin.url is not None)
     _move_into_place(root, pin, partial, record)
 
 
 def download(pin: Pin, partial: Path, token: str | None) -> None:
     from huggingface_hub import hf_hub_download, snapshot_download
 
+    if pin.url is not None:
+        assert pin.file is not None
+        address.download(pin.url, partial / pin.file)
+        return
     at: dict[str, Any] = {"revision": pin.revision, "local_dir": partial, "token": token or False}
     if pin.file is None:
         snapshot_download(pin.repo, allow_patterns=MODEL_FILES, ignore_patterns=["*/*"], **at)
@@ -143,10 +158,24 @@ def _take_back(root: Path, pin: Pin, partial: Path) -> None:
     place.rmdir()
 
 
-def _checked(pin: Pin, path: Path, file: RepoFile) -> dict[str, Any]:
+def place_copy(root: Path, pin: Pin, copy: Path) -> None:
+    """Put a local copy of the pinned file at its path; UserError if it is not the one that is pinned."""
+    assert pin.file is not None, "models are not taken from a folder"
+    found = sha256(copy)
+    check_pinned_digest(pin, found)
+    partial = pin.partial(root)
+    (partial / pin.file).parent.mkdir(parents=True, exist_ok=True)
+    _check_file_system(root, pin, partial)
+    shutil.copyfile(copy, partial / pin.file)
+    _move_into_place(root, pin, partial, {pin.file: {"bytes": copy.stat().st_size, "sha256": found}})
+
+
+def _checked(pin: Pin, path: Path, file: Any) -> dict[str, Any]:
     """{bytes, sha256} of a download whose contents are those that the commit names; StageFailed if they are not."""
     found = sha256(path)
-    if file.lfs is not None:
+    if pin.url is not None:
+        whole = found == pin.sha256
+    elif file.lfs is not None:
         whole = found == file.lfs.sha256
     else:
         content = path.read_bytes()
@@ -169,51 +198,6 @@ def _move_into_place(root: Path, pin: Pin, partial: Path, record: dict[str, dict
     else:
         (partial / pin.file).replace(place)
         shutil.rmtree(partial)
-
-
-@contextlib.contextmanager
-def sentences(pin: Pin) -> Iterator[None]:
-    """Errors of the hub become one sentence; those of the file system pass."""
-    import httpx
-    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
-
-    try:
-        yield
-    except LocalEntryNotFoundError as error:
-        raise _explain(pin, error.__cause__ or error) from error
-    except HFValidationError:
-        raise UserError(f"{pin.key}.repo = {pin.repo!r} is no name of a repository; correct params.yaml.") from None
-    except OSError as error:
-        if error.errno is not None:
-            raise
-        raise _explain(pin, error) from error
-    except (httpx.HTTPError, RuntimeError, ValueError) as error:  # ValueError: an answer that is not the hub's
-        if os.strerror(errno.ENOSPC) in str(error):
-            raise
-        raise _explain(pin, error) from error
-
-
-def _explain(pin: Pin, error: BaseException) -> TldrError:
-    from huggingface_hub import constants, errors
-
-    host = urlsplit(constants.ENDPOINT).hostname
-    status = error.response.status_code if isinstance(error, errors.HfHubHTTPError) else None
-    if isinstance(error, errors.GatedRepoError) or status == 403:
-        return UserError(
-            f"{pin.repo} is gated: accept its licence on its page on the hub, then give the token of that account by "
-            "--token-file FILE."
-        )
-    if isinstance(error, errors.RevisionNotFoundError):
-        return UserError(f"{pin.repo} has no commit {pin.revision}; correct {pin.key}.revision in params.yaml.")
-    if isinstance(error, errors.RemoteEntryNotFoundError):
-        return UserError(f"{pin.name} has no file {pin.file}; correct {pin.key}.file in params.yaml.")
-    if isinstance(error, errors.RepositoryNotFoundError) or status == 401:
-        return UserError(
-            f"{host} shows no repository {pin.repo}: correct {pin.key}.repo in params.yaml, or, if it is private, give a "
-            "token that may read it by --token-file FILE."
-        )
-    about = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}" if status is None else f"status {status}"
-    return StageFailed(f"{pin.name} cannot be downloaded from {host} ({about}); check the network, then {AGAIN}")
 
 
 @contextlib.contextmanager

@@ -1,8 +1,9 @@
-"""What params.yaml pins on the Hugging Face hub, and what of it is in the checkout. Never uses the network.
+"""What params.yaml and data/sources.yaml pin on the Hugging Face hub and elsewhere, and what of it is in the checkout. Never
+uses the network.
 
-Reads the fetch block of params.yaml and what was fetched; reads and writes .tldr/fetch/<digest of a path>/record.json:
-{path, repo, revision, file, files: {name: {bytes, sha256}}}. It lies outside the model folder because stages and DVC
-hash all files of that folder. Used by `tldr fetch`, by no stage.
+Reads the fetch block of params.yaml, data/sources.yaml and what was fetched; reads and writes .tldr/fetch/<digest of a
+path>/record.json: {path, repo, revision, file, files: {name: {bytes, sha256}}}. It lies outside the model folder because
+stages and DVC hash all files of that folder. Used by `tldr fetch`, by no stage.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 from stages._errors import UserError
 from stages._io import digest, read_json, write_json
@@ -19,22 +21,36 @@ from stages._params import Params
 
 State = Literal["there", "missing", "short", "other revision"]
 FOLDER = Path(".tldr") / "fetch"
+SOURCES = "data/sources.yaml"
 
 
 @dataclass(frozen=True)
 class Pin:
-    """A model (`file` None: `path` is its folder) or one file of a dataset repository, at a commit."""
+    """A model (`file` None: `path` is its folder) or one file of a dataset repository, at a commit; or one at an address.
 
-    key: str  # where it stands in params.yaml, such as fetch.data.0
+    `key` is where it stands in `declared_in`, such as fetch.data.0. With a `url` the `repo` is its address too. `revision` None
+    is not pinned yet.
+    """
+
+    key: str
     repo: str
-    revision: str
+    revision: str | None
     path: str
     file: str | None
     sha256: str | None
+    declared_in: str = "params.yaml"
+    url: str | None = None
 
     @property
     def name(self) -> str:
-        return f"{self.repo}@{self.revision[:8]}"
+        return self.repo if self.revision is None else f"{self.repo}@{self.revision[:8]}"
+
+    @property
+    def leave_out(self) -> str:
+        """How to do without it, as the end of a sentence."""
+        if self.declared_in == "params.yaml":
+            return f"remove {self.key} from params.yaml"
+        return f"give {self.key} another path in {self.declared_in}"
 
     def place(self, root: Path, name: str) -> Path:
         """Where the file that the hub calls `name` lies in the checkout."""
@@ -69,6 +85,26 @@ def pins(params: Params) -> list[Pin]:
     return found
 
 
+def source_pins(root: Path, params: Params) -> list[Pin]:
+    """The files of data/sources.yaml that params.yaml makes use of; none where there is no such file."""
+    if not (root / SOURCES).is_file():
+        return []
+    from stages.data.sources import read_sources, wanted_files
+
+    sources = read_sources(root)
+    found = []
+    for name in wanted_files(root, sources, params):
+        file = sources.files[name]
+        key = f"files.{name}"
+        if file.hub is not None:
+            hub = file.hub
+            found.append(Pin(key, hub.repo, hub.revision, file.path, hub.file, file.sha256, SOURCES))
+        elif file.url is not None:
+            inner = PurePosixPath(urlsplit(file.url).path).name
+            found.append(Pin(key, file.url, None, file.path, inner, file.sha256, SOURCES, file.url))
+    return found
+
+
 def _pin(key: str, item: HubRepo, path: str) -> Pin:
     file, pinned = (item.file, item.sha256) if isinstance(item, HubFile) else (None, None)
     return Pin(key, item.repo, item.revision, path, file, pinned)
@@ -90,14 +126,13 @@ def state(root: Path, pin: Pin) -> State:
         if pin.sha256 is not None and place.is_file() and sha256(place) == pin.sha256:
             return "there"
         raise UserError(
-            f"{pin.path} exists and `tldr fetch` did not make it; move it away and run again, or leave it and remove "
-            f"{pin.key} from params.yaml."
+            f"{pin.path} exists and `tldr fetch` did not make it; move it away and run again, or leave it and {pin.leave_out}."
         )
     short, changed = _compare(root, pin, files)
     if changed:
         raise UserError(
             f"{pin.path} was changed after it was fetched ({', '.join(changed)}); move it away and run again, or leave "
-            f"it and remove {pin.key} from params.yaml."
+            f"it and {pin.leave_out}."
         )
     return _state(pin, read_record(root, pin), short)
 
@@ -133,7 +168,7 @@ def check_pinned_digest(pin: Pin, found: str) -> None:
     if pin.sha256 is not None and found != pin.sha256:
         raise UserError(
             f"{pin.file} of {pin.name} has the SHA-256 {found}, and {pin.key}.sha256 pins {pin.sha256}; find out which "
-            "is right before you correct params.yaml."
+            f"is right before you correct {pin.declared_in}."
         )
 
 

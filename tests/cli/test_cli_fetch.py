@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from stages._params import read_yaml
 from tests.cli.conftest import Tldr
 from tests.toy_hub import COMMIT, OTHER_COMMIT, ToyHub, serving
 
@@ -292,3 +293,132 @@ def test_with_a_container_engine_it_runs_there(checkout: Path, hub: ToyHub, tldr
     inside = tldr("fetch", TLDR_CONTAINER="docker")
     assert inside.returncode == 0, inside.stderr
     assert contents(checkout / "data") == {"toy.jsonl": ROWS}
+
+
+INSTRUCTION = "Put your answer in a box."
+
+
+def questions(*pairs: tuple[str, str]) -> bytes:
+    return "".join(json.dumps({"q": question, "a": answer}) + "\n" for question, answer in pairs).encode()
+
+
+PUBLISHED = {
+    "easy.jsonl": questions(("What is 2 + 2?", "4"), ("What is 3 + 3?", "6")),
+    "hard.jsonl": questions(("What is the cube of 7?", "343")),
+    "control.jsonl": questions(("What is the cube of 7?", "343"), ("What is the cube of 6?", "216")),
+}
+
+
+@pytest.fixture
+def sources(checkout: Path, hub: ToyHub) -> Path:
+    """data/sources.yaml with three files, two on the hub and one at an address; params.yaml names their sets."""
+    hub.files[DATA] |= {f"main/{name}": content for name, content in PUBLISHED.items()}
+    files: dict[str, Any] = {
+        name.removesuffix(".jsonl"): {
+            "path": f"data/published/{name}",
+            "hub": {"repo": "org/toy-data", "file": f"main/{name}", "revision": COMMIT},
+            "sha256": None,
+            "licence": "MIT",
+        }
+        for name in PUBLISHED
+    }
+    del files["control"]["hub"]
+    address = f"{hub.url}/{DATA}/resolve/{COMMIT}/main/control.jsonl"
+    files["control"] |= {"url": address, "sha256": hashlib.sha256(PUBLISHED["control.jsonl"]).hexdigest()}
+    read = {"columns": {"question": "q", "gold": "a"}, "gold_format": "integer"}
+    roles = {"system1": "easy", "system2": "hard", "control": "control"}
+    sets = {f"data/sets/{role}.jsonl": {"role": role, "file": name, **read} for role, name in roles.items()}
+    (checkout / "data").mkdir()
+    document = {"instruction": INSTRUCTION, "files": files, "sets": sets}
+    (checkout / "data" / "sources.yaml").write_text(json.dumps(document, indent=1))
+    text = (checkout / "params.yaml").read_text()
+    for role in roles:
+        text = text.replace(f"data/tiny/{role}.jsonl", f"data/sets/{role}.jsonl")
+    (checkout / "params.yaml").write_text(text)
+    return checkout / "data"
+
+
+def test_published_files_become_problem_sets(sources: Path, hub: ToyHub, tldr: Tldr) -> None:
+    first = tldr("fetch")
+    assert first.returncode == 0, first.stderr
+    assert {path.name: path.read_bytes() for path in (sources / "published").iterdir()} == PUBLISHED
+    assert (
+        "data.control: data/sets/control.jsonl made, 1 of 2 problems\n  1 removed, the same as in system2"
+        in first.stdout
+    )
+    assert "data.system1: data/sets/system1.jsonl made, 2 of 2 problems" in first.stdout
+    (left,) = (sources / "sets" / "control.jsonl").read_text().splitlines()
+    assert json.loads(left)["prompt"] == f"What is the cube of 6?\n{INSTRUCTION}"
+    hub.server.shutdown()
+    hub.server.server_close()
+    before = contents(sources)
+    second = tldr("fetch", "--json")
+    assert second.returncode == 0, second.stderr
+    assert {row["outcome"] for row in json.loads(second.stdout)} == {"is there"} and contents(sources) == before
+
+
+def test_local_copies_take_the_place_of_the_network(sources: Path, hub: ToyHub, tldr: Tldr, tmp_path: Path) -> None:
+    copies = tmp_path / "copies"
+    (copies / "org" / "toy-data" / "main").mkdir(parents=True)
+    (copies / "control.jsonl").write_bytes(PUBLISHED["control.jsonl"])
+    refused(
+        tldr("fetch", "--from", str(copies)),
+        "has no easy.jsonl (org/toy-data), hard.jsonl (org/toy-data); put them there",
+    )
+    assert not (sources / "published").exists()
+    (copies / "easy.jsonl").write_bytes(PUBLISHED["easy.jsonl"])
+    (copies / "org" / "toy-data" / "main" / "hard.jsonl").write_bytes(PUBLISHED["hard.jsonl"])
+    answer = tldr("fetch", "--from", str(copies))
+    assert answer.returncode == 0, answer.stderr
+    assert f"files.easy: data/published/easy.jsonl taken from {copies}/easy.jsonl" in answer.stdout
+    assert {path.name: path.read_bytes() for path in (sources / "published").iterdir()} == PUBLISHED
+    assert hub.requests == []
+    again = tldr("fetch", HF_ENDPOINT="http://127.0.0.1:9")
+    assert again.returncode == 0 and "is there" in again.stdout, again.stderr
+
+
+def test_a_local_copy_of_other_contents_is_refused(sources: Path, tldr: Tldr, tmp_path: Path) -> None:
+    for name in PUBLISHED:
+        (tmp_path / name).write_bytes(b'{"q": "What is 1 + 1?", "a": "2"}\n')
+    refused(tldr("fetch", "--from", str(tmp_path)), "and files.control.sha256 pins")
+    assert not (sources / "published" / "control.jsonl").exists() and not (sources / "sets").exists()
+
+
+def test_what_has_no_revision_yet_is_pinned_by_the_lock_only(sources: Path, hub: ToyHub, tldr: Tldr) -> None:
+    text = (sources / "sources.yaml").read_text()
+    (sources / "sources.yaml").write_text(text.replace(f'"revision": "{COMMIT}"', '"revision": null', 1))
+    refused(tldr("fetch"), "names no revision for files.easy (org/toy-data); run `tldr fetch --lock`")
+    assert hub.requests == []
+    locked = tldr("fetch", "--lock")
+    assert locked.returncode == 0, locked.stderr
+    assert "wrote files.easy.revision, files.easy.sha256, files.hard.sha256" in locked.stderr
+    written = read_yaml(sources / "sources.yaml")["files"]
+    assert written["easy"]["hub"]["revision"] == COMMIT
+    assert written["easy"]["sha256"] == hashlib.sha256(PUBLISHED["easy.jsonl"]).hexdigest()
+    plain = tldr("fetch", HF_ENDPOINT="http://127.0.0.1:9")
+    assert plain.returncode == 0, plain.stderr
+    assert "nothing was missing" in tldr("fetch", "--lock").stderr
+
+
+def test_a_file_at_an_address_goes_on_inside_and_is_checked(sources: Path, hub: ToyHub, tldr: Tldr) -> None:
+    name = "main/control.jsonl"
+    hub.breaks.add(name)
+    broken = tldr("fetch")
+    assert broken.returncode == 1 and "cannot be downloaded from 127.0.0.1" in broken.stderr, broken.stderr
+    assert not (sources / "published" / "control.jsonl").exists()
+    hub.requests.clear()
+    assert tldr("fetch").returncode == 0
+    (skipped,) = [r.first_byte for r in hub.requests if r.method == "GET" and r.path.endswith(name)]
+    assert skipped is not None and int(skipped) > 0, "what had arrived is not asked for again"
+    assert (sources / "published" / "control.jsonl").read_bytes() == PUBLISHED["control.jsonl"]
+
+
+def test_a_file_at_an_address_that_is_gone_or_changed_is_refused(sources: Path, hub: ToyHub, tldr: Tldr) -> None:
+    hub.sent_instead["main/control.jsonl"] = PUBLISHED["control.jsonl"].replace(b"343", b"344")
+    damaged = tldr("fetch")
+    assert damaged.returncode == 1 and "arrived damaged" in damaged.stderr
+    text = (sources / "sources.yaml").read_text()
+    (sources / "sources.yaml").write_text(text.replace(f"{hub.url}/{DATA}", f"{hub.url}/datasets/org/gone"))
+    refused_now = tldr("fetch")
+    assert refused_now.returncode == 2 and "is not there (status 404); correct files.control.url" in refused_now.stderr
+    assert not (sources / "sets").exists()
