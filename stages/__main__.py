@@ -24,6 +24,7 @@ COMMANDS = {
     "tiny": ("stages.cli.tiny", "Rebuild the shipped small reasoner, or print its oracle frontier."),
     "fetch": ("stages.cli.fetch", "Download what params.yaml pins from the Hugging Face hub."),
     "card": ("stages.cli.card", "Write a model card with the measured results and their intervals."),
+    "plan": ("stages.cli.plan", "Print what a profile needs: images, downloads, GPUs and memory, tokens, GPU-hours."),
     "profile": ("stages.cli.profile", "Show the profiles, overlays over params.yaml, or write one into it."),
     "images": ("stages.cli.images", "Lock, build, pull and verify the container images that the stages run in."),
     "doctor": ("stages.cli.doctor", "Check versions, repository, parameters, model, data and disk."),

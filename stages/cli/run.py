@@ -85,7 +85,7 @@ def run_tasks(names: tuple[str, ...], model: str | None, *, as_json: bool) -> No
         params = load_params(root)
         os.environ.update(ENVIRONMENT)
         if params.container.engine == "host":
-            check_gpu("evaluate", params)
+            check_gpu(root, "evaluate", params)
         evaluate_tasks(root, params, names, model, as_json=as_json)
 
 
@@ -108,7 +108,7 @@ def run_in_container(root: Path, stage: str, params: Params) -> None:
 def run_stage(root: Path, stage: str, params: Params) -> None:
     """Import the stage's module and call its main; errors pass through."""
     os.environ.update(ENVIRONMENT)
-    check_gpu(stage, params)
+    check_gpu(root, stage, params)
     if INSIDE not in os.environ:
         image = current_image()
         where = f"container engine {params.container.engine}, device {params.container.device}"
@@ -144,13 +144,16 @@ def check_place(root: Path, params: Params) -> bool:
     return False
 
 
-def check_gpu(stage: str, params: Params) -> None:
-    """UserError if the stage generates or trains on a GPU (all but label-by-length do) and there is none."""
+def check_gpu(root: Path, stage: str, params: Params) -> None:
+    """UserError if the stage generates or trains on a GPU (all but label-by-length do), and none is there, or a small one."""
     if params.container.device == "cuda" and stage != "label-by-length":
         import torch
 
         if not torch.cuda.is_available():
             raise UserError("container.device = 'cuda', but torch finds no GPU; set it to cpu or install a CUDA torch.")
+        from stages.plan.stages_of import require_memory
+
+        require_memory(root, params, stage, torch.cuda.get_device_properties(0).total_memory / 2**30)
 
 
 @contextlib.contextmanager

@@ -1,0 +1,1 @@
+"""What a run will need before any GPU is spent on it: memory, tokens, hours. `tldr plan` shows it."""
