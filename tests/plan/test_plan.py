@@ -34,6 +34,25 @@ def parameters(profile: str = "r1-7b", *pairs: str) -> Params:
     return with_overrides(read_yaml(ROOT / "params.yaml"), [*overlay_pairs(ROOT, profile), *pairs])
 
 
+@pytest.fixture
+def bare(tmp_path: Path) -> Path:
+    """A checkout into which nothing has been fetched."""
+    for name in (
+        "params.yaml",
+        "dvc.yaml",
+        "profiles",
+        "tasks",
+        "docs",
+        "results",
+        "containers",
+        "data/tiny",
+        "data/sources.yaml",
+    ):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).symlink_to(ROOT / name)
+    return tmp_path
+
+
 @pytest.mark.model
 @pytest.mark.parametrize("repo", PUBLISHED)
 def test_published_sizes_give_the_number_that_transformers_counts(repo: str) -> None:
@@ -159,8 +178,8 @@ def test_what_follows_the_advice_fits() -> None:
     assert advice(serving(SEVEN, params, 40.0, 7000.0), params, 40.0) is None
 
 
-def test_answers_are_counted_from_files_published_numbers_and_cells() -> None:
-    load = workload(ROOT, parameters(), SOURCES)
+def test_answers_are_counted_from_files_published_numbers_and_cells(bare: Path) -> None:
+    load = workload(bare, parameters(), SOURCES)
     assert (load.system1.number, load.system1.mean_tokens) == (7473 * 4, 554.0), "the cell of GSM8K, original 7B"
     assert load.control.number == load.each_control.number == 919 * 4 and load.num_updates == 512 // 64
     questions = 1319 + 500 + 30 + 30 + 40 + 272 + 2305
@@ -168,7 +187,7 @@ def test_answers_are_counted_from_files_published_numbers_and_cells() -> None:
     cells = 1319 * 554 + 500 * 2861 + 60 * 6820 + 40 * 4510 + 272 * 3347 + 2305 * 769
     assert load.test.mean_tokens == pytest.approx(cells / questions)
     assert load.num_examples == 512 * 32 and not load.test.measured
-    short = workload(ROOT, parameters("r1-7b", "decode.max_tokens=1000"), SOURCES)
+    short = workload(bare, parameters("r1-7b", "decode.max_tokens=1000"), SOURCES)
     assert short.system2.mean_tokens == 1000.0, "no answer is longer than the limit"
 
 
@@ -192,8 +211,10 @@ def plan(*arguments: str) -> Any:
     return CliRunner().invoke(main, ["plan", *arguments], env={"COLUMNS": "200"})
 
 
-def test_the_command_prints_every_stage_and_refuses_what_does_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(ROOT)
+def test_the_command_prints_every_stage_and_refuses_what_does_not_fit(
+    bare: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(bare)
     answer = plan("--profile", "r1-7b")
     assert answer.exit_code == 0, answer.output
     for stage in ("sample", "label-by-length", "ratio-schedule", "train", "evaluate@base", "evaluate@candidate"):
@@ -205,25 +226,29 @@ def test_the_command_prints_every_stage_and_refuses_what_does_not_fit(monkeypatc
     refused = plan("--profile", "r1-14b", "--gpu", "l40s")
     assert refused.exit_code == 1 and "does not fit: " in refused.stdout
     assert plan("--profile", "r1-70b").exit_code == 2
+    unknown = plan()
+    assert unknown.exit_code == 2 and "models/tiny does not exist" in unknown.stderr
+    (bare / "models").symlink_to(ROOT / "models")
     cpu = plan()
     assert cpu.exit_code == 0 and "CPU: memory and hours are not planned" in cpu.stdout
 
 
 def test_a_stage_that_cannot_fit_is_refused_before_it_starts(tmp_path: Path) -> None:
     params = parameters()
-    require_memory(ROOT, params, "train", 80.0)
-    require_memory(ROOT, params, "label-by-length", 1.0)
+    root = tmp_path / "bare"
+    require_memory(root, params, "train", 80.0)
+    require_memory(root, params, "label-by-length", 1.0)
     for stage in ("sample", "train", "ratio-schedule", "evaluate@candidate"):
         with pytest.raises(
             UserError, match=rf"{stage} needs about \d+ GiB of GPU memory and this GPU has 24: .* \(`tldr plan`"
         ):
-            require_memory(ROOT, params, stage, 24.0)
+            require_memory(root, params, stage, 24.0)
     short = "ratio.short_bound={source: self, path: null, accuracy_tolerance: 0.03}"
     self_bound = parameters("r1-7b", short, "fetch.short_model=null")
-    require_memory(ROOT, self_bound, "ratio-schedule", 1.0)
+    require_memory(root, self_bound, "ratio-schedule", 1.0)
     unknown = parameters("r1-7b", "model.path=models/mine", "fetch.model=null")
     with pytest.raises(UserError, match="the sizes of its model are not known without it; run `tldr fetch`"):
-        make_plan(ROOT, unknown, SOURCES, H100)
+        make_plan(root, unknown, SOURCES, H100)
     (tmp_path / "models" / "mine").mkdir(parents=True)
     shutil.copy(ROOT / "models" / "tiny" / "config.json", tmp_path / "models" / "mine")
     require_memory(tmp_path, unknown, "sample", 80.0)
@@ -234,3 +259,17 @@ def test_a_stage_that_cannot_fit_is_refused_before_it_starts(tmp_path: Path) -> 
 
 def test_needs_add_up() -> None:
     assert Need(1.0, 2.0, 3.0, 4.0, 5.0, 6.0).total == 21.0
+
+
+def test_the_readme_says_what_the_plan_says(bare: Path) -> None:
+    text = (ROOT / "README.md").read_text().partition("## Reproduce the paper")[2].partition("\n## ")[0]
+    rows = [
+        [cell.strip() for cell in line.strip("| ").split("|")] for line in text.splitlines() if line.startswith("| `")
+    ]
+    assert [row[0] for row in rows] == [f"`{name}`" for name in ("r1-1.5b", "r1-7b", "r1-14b", "paper-7b", "paper-14b")]
+    for name, gpus, hours, share, fetched, disk in rows:
+        plan = make_plan(bare, parameters(name.strip("`")), SOURCES, H100)
+        assert plan.control_share is not None
+        said = [max(stage.gpus for stage in plan.stages), f"{plan.gpu_hours:.0f}", f"{100 * plan.control_share:.0f} %"]
+        assert [int(gpus), hours, share] == said, name
+        assert [fetched, disk] == [f"{sum(plan.downloads.values()):.0f}", f"{plan.disk:.0f}"], name
