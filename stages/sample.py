@@ -21,6 +21,7 @@ from stages.core.answers import is_cut
 from stages.data.problems import read_problems
 from stages.data.prompts import decode_text, load_tokenizer
 from stages.engines.base import Engine, Request, Response, decode_spec, open_engine
+from stages.engines.first_token import check_first_tokens
 from stages.engines.rollouts import Drawn, draw, make_requests
 from stages.engines.weights import require_checkpoint
 
@@ -46,7 +47,7 @@ def main(root: Path, params: Params) -> None:
     requests = {name: make_requests(tokenizer, read_problems(path), n) for name, (path, n) in sources.items()}
     inputs = [model_path, *(path for path, _ in sources.values())]
     with work_folder(root, "sample", used(params, KEYS), inputs) as work:
-        drawn, shared = _draw(params, model_path, requests, work)
+        drawn, shared = _draw(params, model_path, requests, work, tokenizer)
         summaries = {source: Summary() for source in sources}
         for name, held in FILES.items():
             rows = _rows({source: requests[source] for source in held}, drawn, tokenizer, shared, summaries)
@@ -58,12 +59,13 @@ def main(root: Path, params: Params) -> None:
 
 
 def _draw(
-    params: Params, model_path: Path, requests: dict[str, list[Request]], work: Path
+    params: Params, model_path: Path, requests: dict[str, list[Request]], work: Path, tokenizer: Any
 ) -> tuple[dict[str, Drawn], dict[str, str]]:
     """The answers of each source, kept in `work` as they end, and the columns that are the same in every row."""
     spec = decode_spec(params)
     with open_engine(params, model_path, logprobs=True) as engine:
         require_checkpoint(engine, model_path, params.model.dtype)
+        check_first_tokens(engine, requests["control"], spec, params.seed, tokenizer)
         drawn = {
             source: draw(engine, wanted, spec, params.seed, work / f"{source}.jsonl", f"sample {source}")
             for source, wanted in requests.items()
