@@ -1,74 +1,46 @@
-"""Prompts and training targets as token ids, for the two families of templates that the profiles use.
-
-The tokenizers are built here: bytes in GPT-2's order (`!` is 0, so a printable ASCII character is its code less 33; a space
-is 220, a line feed 198), then the family's special tokens. The templates are ours and do what the families' do.
-"""
+"""Prompts and training targets as token ids, for the two families of templates that the profiles use."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import pytest
-from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors
-from transformers import LlamaConfig, PreTrainedTokenizerFast
 
 from stages._errors import UserError
 from stages.core.answers import split_thought
 from stages.data.grades import close_id
 from stages.data.prompts import decode_text, load_tokenizer, prompt_ids
 from stages.training.examples import Example, row
-
-R1_TOKENS = ["<|begin|>", "<|end|>", "<|User|>", "<|Assistant|>", "<think>", "</think>"]
-BOS, EOS, USER, ASSISTANT, OPEN, CLOSE = range(256, 262)
-CHAT_TOKENS = ["<|im_start|>", "<|im_end|>"]
-IM_START, IM_END = 256, 257
-LINE_FEED, SPACE = 198, 220
-
-# As R1-Distill: one begin token, the thought is opened by the prompt, and a past assistant turn loses its thought.
-R1_TEMPLATE = (
-    "{{ bos_token }}{% for m in messages %}{% if m.role == 'user' %}<|User|>{{ m.content }}{% else %}"
-    "<|Assistant|>{{ m.content.split('</think>')[-1] }}<|end|>{% endif %}{% endfor %}"
-    "{% if add_generation_prompt %}<|Assistant|><think>\n{% endif %}"
+from tests.mini_r1 import (
+    ASSISTANT,
+    BOS,
+    CHAT_TEMPLATE,
+    CHAT_TOKENS,
+    CLOSE,
+    EOS,
+    IM_END,
+    IM_START,
+    LINE_FEED,
+    OPEN,
+    R1_TEMPLATE,
+    R1_TOKENS,
+    USER,
+    save_tokenizer,
+    text_ids,
 )
-# As Qwen2.5-Instruct: no begin token, a system turn if there is none.
-CHAT_TEMPLATE = (
-    "{% if messages[0].role != 'system' %}<|im_start|>system\nHi<|im_end|>\n{% endif %}"
-    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-)
-
-
-def text_ids(text: str) -> list[int]:
-    return [{" ": SPACE, "\n": LINE_FEED}.get(character, ord(character) - 33) for character in text]
 
 
 def save(folder: Path, special: list[str], template: str, **tokens: str) -> Path:
-    """A model folder with such a tokenizer, as `load_tokenizer` wants it."""
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    tokenizer = Tokenizer(models.BPE(vocab={character: place for place, character in enumerate(alphabet)}, merges=[]))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    # as published: the marks of the thought are no special tokens of the tokenizer
-    tokenizer.add_tokens([AddedToken(text, special="think" not in text, normalized=False) for text in special])
-    if "bos_token" in tokens:  # like R1-Distill's, it puts a begin token before whatever it is given
-        begin = tokens["bos_token"]
-        tokenizer.post_processor = processors.TemplateProcessing(
-            single=f"{begin} $A", special_tokens=[(begin, tokenizer.token_to_id(begin))]
-        )
-    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, chat_template=template, **tokens)
-    fast.save_pretrained(folder)
-    LlamaConfig(
-        vocab_size=300, hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=1
-    ).save_pretrained(folder)
-    write_weights(folder)
-    return folder
-
-
-def write_weights(folder: Path) -> None:
+    """A model folder with such a tokenizer, and weights that nobody looks at."""
     import torch
     from safetensors.torch import save_file
+    from transformers import LlamaConfig
 
+    save_tokenizer(folder, special, template, **tokens)
+    sizes = {"vocab_size": 300, "hidden_size": 8, "intermediate_size": 8}
+    LlamaConfig(**sizes, num_hidden_layers=1, num_attention_heads=1).save_pretrained(folder)
     save_file({"toy": torch.zeros(1)}, folder / "model.safetensors", metadata={"format": "pt"})
+    return folder
 
 
 @pytest.fixture(scope="module")
