@@ -6,33 +6,36 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
-BLOCKS = (
-    "vllm",
-    "containers",
-    "pipeline",
-    "model",
-    "dvc",
-)  # markers; a test counts in the first that it has, else as unit
-SECONDS = pytest.StashKey[Counter[str]]()
+BLOCKS = ("vllm", "containers", "pipeline", "model", "dvc")  # markers; a test counts in the first that it has, else as unit
+
+
+class Seconds:
+    """Seconds of each kind of test, fixtures counted where they are set up; also those of pytest-xdist's processes."""
+
+    def __init__(self) -> None:
+        self._counted: Counter[str] = Counter()
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        self._counted[str(dict(report.user_properties).get("block", "unit"))] += report.duration
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        terminalreporter.section("seconds")
+        for block, seconds in self._counted.most_common():
+            terminalreporter.write_line(f"{block:12}{seconds:6.0f}")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.stash[SECONDS] = Counter()
+    config.pluginmanager.register(Seconds())
+    settings.register_profile("any-speed", deadline=None)  # a busy machine fails no test
+    settings.load_profile("any-speed")
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]):
-    """Fixtures count where they are set up."""
-    block = next((name for name in BLOCKS if item.get_closest_marker(name)), "unit")
-    item.config.stash[SECONDS][block] += call.duration
-    return (yield)
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    terminalreporter.section("seconds")
-    for block, seconds in config.stash[SECONDS].most_common():
-        terminalreporter.write_line(f"{block:12}{seconds:6.0f}")
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        block = next((name for name in BLOCKS if item.get_closest_marker(name)), "unit")
+        item.user_properties.append(("block", block))
 
 
 @pytest.fixture(scope="session")
