@@ -8,7 +8,13 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-BLOCKS = ("vllm", "containers", "pipeline", "model", "dvc")  # markers; a test counts in the first that it has, else as unit
+BLOCKS = (
+    "vllm",
+    "containers",
+    "pipeline",
+    "model",
+    "dvc",
+)  # markers; a test counts in the first that it has, else as unit
 
 
 class Seconds:

@@ -8,6 +8,7 @@ import pytest
 
 from stages._errors import UserError
 from stages._params import check_params, load_params, read_yaml, used
+from stages.cli.profile import overlay_of
 from tests.paths import ROOT
 
 DOCUMENT = read_yaml(ROOT / "params.yaml")
@@ -133,7 +134,7 @@ def test_an_unknown_profile_lists_the_known_ones(tmp_path):
 @pytest.mark.parametrize("path", sorted((ROOT / "profiles").glob("*.yaml")), ids=lambda path: path.stem)
 def test_a_profile_says_where_it_runs(path):
     """Never by what params.yaml happens to hold; a GPU is used in the pinned image."""
-    overlay = read_yaml(path)
+    overlay = overlay_of(ROOT, path.stem)
     assert overlay["profile"] == path.stem
     assert set(overlay["container"]) >= {"engine", "device"}
     assert overlay["container"]["device"] == "cpu" or overlay["container"]["engine"] == "docker"
