@@ -211,7 +211,22 @@ def test_another_model_and_other_prompts_by_parameter(tmp_path):
     assert table.count("mine-test-") == len(rows) * SMALL["evaluate.samples"]
 
 
+def test_bounds_that_do_not_differ_are_refused_before_training(project):
+    """The base model as its own short reference: no gap in length, so nothing to steer by."""
+    before, schedule = (project / "params.yaml").read_text(), (project / "artifacts" / "schedule.json").read_bytes()
+    document = read_yaml(project / "params.yaml")
+    document["ratio"]["short_bound"] |= {"source": "model", "path": document["model"]["path"]}
+    (project / "params.yaml").write_text(json.dumps(document))
+    try:
+        failed = tldr(project, "run", "ratio-schedule", code=1)
+    finally:
+        (project / "params.yaml").write_text(before)
+    assert "The ratio cannot be steered: long_tokens" in failed.stderr and "Traceback" not in failed.stderr
+    assert (project / "artifacts" / "schedule.json").read_bytes() == schedule
+
+
 def test_an_untrained_model_is_refused_with_the_next_step(project):
+    """The last one: it leaves answers of that model."""
     from tests.toy_model import save_random_model
 
     save_random_model(project / "models" / "random")
@@ -226,17 +241,3 @@ def test_an_untrained_model_is_refused_with_the_next_step(project):
     finally:
         (project / "params.yaml").write_text(before)
     assert "System-1 set is empty" in failed.stderr and "Traceback" not in failed.stderr
-
-
-def test_bounds_that_do_not_differ_are_refused_before_training(project):
-    """The base model as its own short reference: no gap in length, so nothing to steer by."""
-    before, schedule = (project / "params.yaml").read_text(), (project / "artifacts" / "schedule.json").read_bytes()
-    document = read_yaml(project / "params.yaml")
-    document["ratio"]["short_bound"] |= {"source": "model", "path": document["model"]["path"]}
-    (project / "params.yaml").write_text(json.dumps(document))
-    try:
-        failed = tldr(project, "run", "ratio-schedule", code=1)
-    finally:
-        (project / "params.yaml").write_text(before)
-    assert "The ratio cannot be steered: long_tokens" in failed.stderr and "Traceback" not in failed.stderr
-    assert (project / "artifacts" / "schedule.json").read_bytes() == schedule
