@@ -170,6 +170,8 @@ def take_all(
         copy = copies.get(pin.key)
         if copy is not None:
             check_pinned_digest(pin, sha256(copy))
+    if not dry_run:
+        check_lock(root)
     for pin in pinned:
         copy = copies.get(pin.key)
         if copy is not None and not dry_run:

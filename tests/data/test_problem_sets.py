@@ -262,7 +262,7 @@ def test_the_lock_fills_gaps_only_and_keeps_comments(root: Path) -> None:
 
 @needs_benchmarks
 def test_the_published_files_give_sets_without_a_problem_in_two_of_them(root: Path) -> None:
-    """Two of three AIME problems of every third row stand in for s1K, of which no copy is at hand: it holds 287 of them."""
+    """287 AIME problems, every third, stand in for s1K, of which no copy is at hand: it holds as many."""
     for path in BENCHMARKS.iterdir():
         (root / "data" / "benchmarks" / path.name).symlink_to(path)
     aime = [json.loads(line) for line in (BENCHMARKS / "aime_1983_2023.jsonl").read_text().splitlines()]
