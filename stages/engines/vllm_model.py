@@ -18,7 +18,7 @@ from stages._param_blocks import EngineParams
 from stages.data.model_folder import end_token_ids
 from stages.engines.base import DecodeSpec, Request, Response, answer_seed
 from stages.engines.limits import check_memory, context_length
-from stages.engines.vllm_weights import refresh_tied_head, served_hashes
+from stages.engines.vllm_weights import after_reload, served_hashes
 
 FINISHED = {"stop", "length", "repetition"}
 QUEUED_BATCHES = 2  # requests that vLLM holds, in batches: enough to keep it busy, few enough to keep memory flat
@@ -136,8 +136,8 @@ class VllmModel:
         self._take_over()
 
     def _take_over(self) -> None:
-        """Keys and values of prompts that the former weights computed must not be used again, nor a copy of a tied layer."""
-        self._llm.apply_model(refresh_tied_head)
+        """Nothing that the former weights left may be used again: keys and values of prompts, a copy of a tied layer."""
+        self._llm.apply_model(after_reload)
         if not self._llm.reset_prefix_cache():
             raise StageFailed("vLLM kept the prefix cache of the former weights; run the stage again, and report this.")
 

@@ -46,8 +46,14 @@ def served_tensors(model: Any) -> Iterator[tuple[str, Any]]:
                 yield f"{prefix}{part}.{name}", tensor
 
 
-def refresh_tied_head(model: Any) -> None:
-    """Have a tied output layer compute with the embedding as it is now. To be called after each reload of weights.
+def after_reload(model: Any) -> None:
+    """Have `model` compute with the weights that vLLM has just reloaded as it would had it started with them."""
+    _refresh_tied_head(model)
+    _round_biases(model)
+
+
+def _refresh_tied_head(model: Any) -> None:
+    """Have a tied output layer compute with the embedding as it is now.
 
     On a CPU vLLM packs a tied output layer once, from the embedding it started with; a checkpoint without
     `lm_head.weight` leaves that copy as it was, so that the model would answer with the former output layer.
@@ -56,6 +62,18 @@ def refresh_tied_head(model: Any) -> None:
     embedding: Any = getattr(getattr(model, "model", None), "embed_tokens", None)
     if hasattr(head, "cpu_linear") and embedding is not None and _same_storage(head.weight, embedding.weight):
         head.quant_method.process_weights_after_loading(head)
+
+
+def _round_biases(model: Any) -> None:
+    """Round biases to the model's data type, as the start does.
+
+    Kernels of CPUs with AMX keep a bias in float32. vLLM widens it at its start, after it was rounded, but a reload copies
+    the checkpoint's float32 bias into it as it is.
+    """
+    for layer in model.modules():
+        bias = layer._parameters.get("bias")
+        if bias is not None and hasattr(layer, "params_dtype"):
+            bias.data.copy_(bias.data.to(layer.params_dtype))
 
 
 def _same_storage(one: Any, other: Any) -> bool:

@@ -7,6 +7,7 @@ import pytest
 from stages._errors import StageFailed
 from stages._io import read_json
 from stages.engines.base import DecodeSpec, open_engine
+from stages.engines.vllm import ColocatedVllm
 from stages.engines.weights import EMBEDDING, HEAD, checkpoint_hashes, model_hashes, require_same_weights
 from stages.training.serving import ReloadServer, open_server, proven
 from tests.training.test_serving import snapshot
@@ -82,6 +83,24 @@ def test_every_changed_tensor_is_noticed_in_bfloat16_with_biases_and_an_own_outp
         for name in tensor_names(folder):
             engine.load(nudged(folder, tmp_path / "checkpoint", name, "bfloat16"))
             assert differing(engine.weights(), before) == {name}
+
+
+def keep_biases_in_float32(model):
+    """What vLLM's kernels for CPUs with AMX do when they start."""
+    import torch
+
+    for name, parameter in model.named_parameters():
+        if name.endswith("bias"):
+            parameter.data = parameter.data.to(torch.float32)
+
+
+def test_a_float32_bias_is_rounded_by_a_reload_as_by_a_start(tmp_path):
+    """The checkpoint has digits that bfloat16 has not; a reload must serve none of them, on whatever processor."""
+    folder = save_qwen(tmp_path / "qwen", num_kv_heads=2, tied=False)
+    with ColocatedVllm(folder, "bfloat16", "cpu", vllm_params().engine, 40) as engine:
+        engine._model._llm.apply_model(keep_biases_in_float32)
+        engine.load(folder)
+        assert engine.weights() == checkpoint_hashes(folder, "bfloat16")
 
 
 def test_weights_that_two_workers_share_are_read_as_wholes(tmp_path):
