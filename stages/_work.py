@@ -41,7 +41,7 @@ def work_folder(root: Path, stage: str, settings: dict[str, Any], inputs: Iterab
 
     `inputs` are files or flat folders, hashed by content; so are the code of stages/ and the image.
     """
-    made_by = _made_by(settings, inputs)
+    made_by = _made_by(root, settings, inputs)
     base = _base(root, stage)
     folder = base / digest(made_by)
     base.mkdir(parents=True, exist_ok=True)
@@ -65,16 +65,18 @@ def work_folder(root: Path, stage: str, settings: dict[str, Any], inputs: Iterab
 
 def work_path(root: Path, stage: str, settings: dict[str, Any], inputs: Iterable[Path]) -> Path:
     """The folder of `work_folder` with the same arguments, neither made nor held: for a process that helps whoever holds it."""
-    return _base(root, stage) / digest(_made_by(settings, inputs))
+    return _base(root, stage) / digest(_made_by(root, settings, inputs))
 
 
 def _base(root: Path, stage: str) -> Path:
     return root / ".tldr" / "work" / stage
 
 
-def _made_by(settings: dict[str, Any], inputs: Iterable[Path]) -> dict[str, Any]:
-    """What the fingerprint covers."""
-    contents = {str(path): folder_digest(path) if path.is_dir() else file_digest(path) for path in inputs}
+def _made_by(root: Path, settings: dict[str, Any], inputs: Iterable[Path]) -> dict[str, Any]:
+    """What the fingerprint covers. Paths are relative to the checkout, which machines may have mounted at other places."""
+    contents = {
+        os.path.relpath(path, root): folder_digest(path) if path.is_dir() else file_digest(path) for path in inputs
+    }
     code = {str(path.relative_to(CODE)): file_digest(path) for path in sorted(CODE.rglob("*.py"))}
     return {"settings": settings, "inputs": contents, "code": code, "image": current_image()}
 

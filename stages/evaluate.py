@@ -5,7 +5,8 @@ files, tasks of lm-eval) and their questions; candidate also results/questions/b
 artifacts/evaluations/{which}/responses.parquet (one row per answer) and lm_eval.json (what lm-eval aggregated),
 results/questions/{which}.csv (the question table) and {which}.json (the conditions it was measured under; also beside the
 answers), results/budget/{which}.csv, results/pareto/{which}.csv and results/lengths/{which}.csv (plots), and for the candidate
-results/metrics.json (for the base results/base.json). A killed run goes on where it was.
+results/metrics.json (for the base results/base.json). A killed run goes on where it was; `tldr run evaluate@base --shard I/N`
+draws a share of the answers beforehand.
 Run: `tldr run evaluate@base` (dvc.yaml: `python -m stages run evaluate@base`).
 """
 
@@ -37,7 +38,8 @@ from stages.data.lm_eval_tasks import is_own
 from stages.data.model_folder import check_model
 from stages.data.response_store import store_path
 from stages.engines.base import Engine, decode_spec, open_engine
-from stages.engines.lm_eval_run import answer_tasks
+from stages.engines.lm_eval_run import answer_tasks, draw_tasks
+from stages.engines.shards import Shard, has_shards, leave_record, mark_taken, merged_record, take_over
 from stages.evidence.questions import QuestionRow, read_questions, write_questions
 
 KEYS = (
@@ -48,29 +50,54 @@ ITEMS = ("base", "candidate")
 SELECTION = ("selected_step", "selection_fallback")  # of results/train.json
 
 
-def main(root: Path, params: Params, which: str, make_engine: Callable[[Params, Path], Engine] = open_engine) -> None:
+MakeEngine = Callable[[Params, Path], Engine]
+
+
+def main(root: Path, params: Params, which: str, make_engine: MakeEngine = open_engine) -> None:
     """Evaluate one of `ITEMS` in the workspace `root`."""
-    os.environ.setdefault("TQDM_DISABLE", "1")  # lm-eval's bar over its own bookkeeping; tqdm reads it when imported
     root = root.resolve()
     model_path = _model_path(root, params, which)
     with contextlib.ExitStack() as held:  # the work until its results are in place, the engine only while it answers
-        with make_engine(params, model_path) as engine:  # its workers load the model while lm-eval is imported here
-            from stages.engines.lm_eval_model import generation_settings
-
-            tasks = load_tasks(root, params, generation_settings(decode_spec(params)))
+        engine, starts_engine = make_engine(params, model_path), has_shards(root, _stage(which))
+        with contextlib.nullcontext() if starts_engine else engine:
+            tasks = _load_tasks(root, params)
             base, selection = _reference(root, tasks, params) if which == "candidate" else ([], {})
-            work = held.enter_context(_work_folder(root, params, which, model_path, tasks))
+            work = held.enter_context(work_folder(root, _stage(which), *_made_of(root, params, model_path, tasks)))
+            record = provenance(params, "evaluate", KEYS, __file__)
+            taken = take_over(root, _stage(which), work, record)
             model_digest = folder_digest(model_path)
             store = store_path(work, params, model_digest, decode_spec(params))
-            output = answer_tasks(params, model_path, tasks, engine, store, f"evaluate {which}")
+            title = f"evaluate {which}"
+            output = answer_tasks(params, model_path, tasks, engine, store, title, starts_engine=starts_engine)
         rows = _write_answers(root, params, which, tasks, output)
         _write_conditions(root, which, conditions_document(params, model_path, model_digest, tasks, output))
         if which == "candidate":
             write_json(root / "results" / "metrics.json", _metrics(params, base, rows) | selection | place(params))
         else:
             write_json(root / "results" / "base.json", _base_metrics(rows) | place(params))
-        write_provenance(root, provenance(params, "evaluate", KEYS, __file__), f"evaluate-{which}")
+        write_provenance(root, merged_record(record, taken), f"evaluate-{which}")
         mark_done(work)
+        mark_taken(taken)
+
+
+def draw_shard(root: Path, params: Params, which: str, shard: Shard, make_engine: MakeEngine = open_engine) -> None:
+    """Draw this shard's share of the answers to evaluate one of `ITEMS`, and write no outputs."""
+    root = root.resolve()
+    model_path = _model_path(root, params, which)
+    with make_engine(params, model_path) as engine:
+        tasks = _load_tasks(root, params)
+        with shard.work_folder(root, _stage(which), *_made_of(root, params, model_path, tasks)) as work:
+            leave_record(work, provenance(params, "evaluate", KEYS, __file__))
+            store = store_path(work, params, folder_digest(model_path), decode_spec(params))
+            draw_tasks(params, model_path, tasks, engine, store, f"evaluate {which}", shard)
+
+
+def _load_tasks(root: Path, params: Params) -> dict[str, Any]:
+    """lm-eval's tasks by name. Workers of an engine that runs already load the model while lm-eval is imported here."""
+    os.environ.setdefault("TQDM_DISABLE", "1")  # lm-eval's bar over its own bookkeeping; tqdm reads it when imported
+    from stages.engines.lm_eval_model import generation_settings
+
+    return load_tasks(root, params, generation_settings(decode_spec(params)))
 
 
 def _write_answers(root: Path, params: Params, which: str, tasks: dict[str, Any], output: Any) -> list[QuestionRow]:
@@ -158,16 +185,19 @@ def _read_base(root: Path, tasks: dict[str, Any], num_samples: int) -> list[Ques
     return rows
 
 
-def _work_folder(
-    root: Path, params: Params, which: str, model_path: Path, tasks: dict[str, Any]
-) -> contextlib.AbstractContextManager[Path]:
-    """Where finished answers wait for the others; its name covers model, tasks, questions, decode specification and code.
+def _stage(which: str) -> str:
+    """Name of the stage's work."""
+    return f"evaluate-{which}"
+
+
+def _made_of(root: Path, params: Params, model_path: Path, tasks: dict[str, Any]) -> tuple[dict[str, Any], list[Path]]:
+    """Settings and inputs that answers depend on: `stages._work.work_folder` names the work after them.
 
     Questions of lm-eval's own tasks are not hashed: an answer is kept under its prompt, and is drawn again for another.
     """
     files = {Path(task.config.dataset_kwargs["path"]) for task in tasks.values() if is_own(task)}
     files |= set(task_files(root, params.evaluate.tasks))
-    return work_folder(root, f"evaluate-{which}", used(params, KEYS), [model_path, root / "tasks", *sorted(files)])
+    return used(params, KEYS), [model_path, root / "tasks", *sorted(files)]
 
 
 def _base_metrics(rows: list[QuestionRow]) -> dict[str, Any]:

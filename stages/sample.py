@@ -2,8 +2,8 @@
 
 Reads the model folder and the three problem files; writes artifacts/samples.parquet and, of the control set,
 artifacts/control.parquet (one row per answer), and results/sample.json. The control set is answered here so that another way
-to move the ratio costs no answers. A killed run goes on where it was. Run: `tldr run sample` (dvc.yaml: `python -m stages run
-sample`).
+to move the ratio costs no answers. A killed run goes on where it was; `tldr run sample --shard I/N` draws a share of the
+answers beforehand. Run: `tldr run sample` (dvc.yaml: `python -m stages run sample`).
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ from stages._work import mark_done, work_folder
 from stages.core.answers import is_cut
 from stages.data.problems import read_problems
 from stages.data.prompts import decode_text, load_tokenizer
-from stages.engines.base import Engine, Request, Response, decode_spec, open_engine
+from stages.engines.base import Request, Response, decode_spec, open_engine
 from stages.engines.first_token import check_first_tokens
-from stages.engines.rollouts import Drawn, draw, make_requests
+from stages.engines.rollouts import Drawn, draw, is_drawn, make_requests
+from stages.engines.shards import Shard, leave_record, mark_taken, merged_record, take_over
 from stages.engines.weights import require_checkpoint
 
 KEYS = ("seed", "model", "decode", "container.engine", "container.device", "engine", "sample", "ratio.bound_samples")
@@ -36,64 +37,77 @@ Row = dict[str, Any]
 
 
 def main(root: Path, params: Params) -> None:
-    model_path = root / params.model.path
-    data, number = params.data, params.sample.samples_per_problem
-    sources = {
-        "system1": (root / data.system1.path, number),
-        "system2": (root / data.system2.path, number),
-        "control": (root / data.control.path, params.ratio.bound_samples),
-    }
-    tokenizer = load_tokenizer(model_path)
-    requests = {name: make_requests(tokenizer, read_problems(path), n) for name, (path, n) in sources.items()}
-    inputs = [model_path, *(path for path, _ in sources.values())]
-    with work_folder(root, "sample", used(params, KEYS), inputs) as work:
-        drawn, shared = _draw(params, model_path, requests, work, tokenizer)
-        summaries = {source: Summary() for source in sources}
+    asked = Asked(root, params)
+    record = provenance(params, "sample", KEYS, __file__)
+    with work_folder(root, "sample", used(params, KEYS), asked.inputs) as work:
+        taken = take_over(root, "sample", work, record)
+        _draw(params, asked, asked.requests, work)
+        summaries = {source: Summary() for source in asked.requests}
         for name, held in FILES.items():
-            rows = _rows({source: requests[source] for source in held}, drawn, tokenizer, shared, summaries)
-            _write_parquet(root / "artifacts" / name, rows)
+            _write_parquet(root / "artifacts" / name, _rows(params, asked, held, work, summaries))
         results = {source: summary.figures() for source, summary in summaries.items()}
         write_json(root / "results" / "sample.json", results | place(params))
-        write_provenance(root, provenance(params, "sample", KEYS, __file__), "sample")
+        write_provenance(root, merged_record(record, taken), "sample")
         mark_done(work)
+        mark_taken(taken)
 
 
-def _draw(
-    params: Params, model_path: Path, requests: dict[str, list[Request]], work: Path, tokenizer: Any
-) -> tuple[dict[str, Drawn], dict[str, str]]:
-    """The answers of each source, kept in `work` as they end, and the columns that are the same in every row."""
-    spec = decode_spec(params)
-    with open_engine(params, model_path, logprobs=True) as engine:
-        require_checkpoint(engine, model_path, params.model.dtype)
-        check_first_tokens(engine, requests["control"], spec, params.seed, tokenizer)
-        drawn = {
-            source: draw(engine, wanted, spec, params.seed, work / f"{source}.jsonl", f"sample {source}")
-            for source, wanted in requests.items()
+def draw_shard(root: Path, params: Params, shard: Shard) -> None:
+    """Draw this shard's share of the answers, and write no outputs."""
+    asked = Asked(root, params)
+    with shard.work_folder(root, "sample", used(params, KEYS), asked.inputs) as work:
+        leave_record(work, provenance(params, "sample", KEYS, __file__))
+        _draw(params, asked, {source: shard.take(wanted) for source, wanted in asked.requests.items()}, work)
+
+
+class Asked:
+    """What is asked of which model: `requests` by source, and the `inputs` (files and folders) that they depend on."""
+
+    def __init__(self, root: Path, params: Params) -> None:
+        data, number = params.data, params.sample.samples_per_problem
+        sources = {
+            "system1": (root / data.system1.path, number),
+            "system2": (root / data.system2.path, number),
+            "control": (root / data.control.path, params.ratio.bound_samples),
         }
-        return drawn, _shared(engine, model_path, params)
+        self.model_path = root / params.model.path
+        self.tokenizer = load_tokenizer(self.model_path)
+        self.requests = {
+            name: make_requests(self.tokenizer, read_problems(path), n) for name, (path, n) in sources.items()
+        }
+        self.inputs = [self.model_path, *(path for path, _ in sources.values())]
 
 
-def _shared(engine: Engine, model_path: Path, params: Params) -> dict[str, str]:
-    """Columns that are the same in every row."""
-    return {
-        "engine": engine.name,
-        "model_hash": folder_digest(model_path),
-        "decode_hash": decode_spec(params).digest,
-    }
+def _draw(params: Params, asked: Asked, requests: dict[str, list[Request]], work: Path) -> None:
+    """Have the answers to `requests` in `work`, where they are kept as they end; the engine starts if any is missing."""
+    spec = decode_spec(params)
+    if all(is_drawn(wanted, _log(work, source)) for source, wanted in requests.items()):
+        return
+    with open_engine(params, asked.model_path, logprobs=True) as engine:
+        require_checkpoint(engine, asked.model_path, params.model.dtype)
+        check_first_tokens(engine, asked.requests["control"], spec, params.seed, asked.tokenizer)
+        for source, wanted in requests.items():
+            draw(engine, wanted, spec, params.seed, _log(work, source), f"sample {source}")
+
+
+def _log(work: Path, source: str) -> Path:
+    return work / f"{source}.jsonl"
 
 
 def _rows(
-    requests: dict[str, list[Request]],
-    drawn: dict[str, Drawn],
-    tokenizer: Any,
-    shared: dict[str, str],
-    summaries: dict[str, Summary],
+    params: Params, asked: Asked, sources: Iterable[str], work: Path, summaries: dict[str, Summary]
 ) -> Iterator[Row]:
-    """One row per answer, in the order of the requests; each is also counted in its source's summary."""
-    for source, wanted in requests.items():
-        for request, response in zip(wanted, drawn[source], strict=True):
+    """One row per answer of `sources`, in the order of the requests; each is also counted in its source's summary."""
+    shared = {  # the same in every row
+        "engine": params.engine.name,
+        "model_hash": folder_digest(asked.model_path),
+        "decode_hash": decode_spec(params).digest,
+    }
+    for source in sources:
+        wanted = asked.requests[source]
+        for request, response in zip(wanted, Drawn(_log(work, source), wanted), strict=True):
             summaries[source].add(response)
-            yield _row(source, request, response, tokenizer, shared)
+            yield _row(source, request, response, asked.tokenizer, shared)
 
 
 def _row(source: str, request: Request, response: Response, tokenizer: Any, shared: dict[str, str]) -> Row:

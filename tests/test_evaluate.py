@@ -17,6 +17,7 @@ from stages import evaluate
 from stages._errors import Interrupted, StageFailed, UserError
 from stages._params import Params, check_params, read_yaml
 from stages.engines.base import DecodeSpec, Engine, Request, Response, answer_seed
+from stages.engines.shards import Shard
 from stages.tiny.chains import BOS, EOS, VOCABULARY, parse_prompt, prompt_text, random_chain, solve, write_response
 from tests.paths import ROOT
 from tests.toy_model import save_random_model
@@ -235,6 +236,35 @@ def test_an_interrupted_run_leaves_no_output_and_draws_the_other_answers_only(ro
     evaluate.main(root, make_params(), "base", lambda *_: whole)
     assert len(whole.asked) == NUM_QUESTIONS * NUM_SAMPLES, "finished work must not be taken for the next run's"
     assert written(root) == resumed
+
+
+def test_three_jobs_give_what_one_gives(root: Path, tmp_path: Path, model_folder: Path) -> None:
+    other = workspace(tmp_path / "elsewhere" / "checkout", model_folder)
+    params = make_params()
+    run_both(other, params)
+    before = written(root)
+    jobs = []
+    for index in range(3):
+        jobs.append(GeneratorEngine(6))
+        evaluate.draw_shard(root, params, "base", Shard(index, 3), lambda *_, engine=jobs[-1]: engine)
+    assert written(root) == before, "a shard writes no outputs"
+    assert sum(len(job.asked) for job in jobs) == len({key for job in jobs for key in job.asked})
+    assert [len(job.asked) for job in jobs] == [NUM_QUESTIONS * NUM_SAMPLES // 3] * 3
+    merging = GeneratorEngine(6, num_answers=0)  # draws nothing
+    evaluate.main(root, params, "base", lambda *_: merging)
+    evaluate.main(root, params, "candidate", lambda *_: GeneratorEngine(1))
+    assert written(root) == written(other)
+
+
+def test_a_job_that_was_stopped_goes_on_and_one_that_was_lost_is_made_up_for(root: Path) -> None:
+    params, total = make_params(), NUM_QUESTIONS * NUM_SAMPLES
+    stopped, again, rest = GeneratorEngine(6, num_answers=10), GeneratorEngine(6), GeneratorEngine(6)
+    with pytest.raises(Interrupted):
+        evaluate.draw_shard(root, params, "base", Shard(0, 2), lambda *_: stopped)
+    evaluate.draw_shard(root, params, "base", Shard(0, 2), lambda *_: again)
+    evaluate.main(root, params, "base", lambda *_: rest)
+    assert [len(engine.asked) for engine in (stopped, again, rest)] == [10, total // 2 - 10, total // 2]
+    assert len({*stopped.asked, *again.asked, *rest.asked}) == total
 
 
 def test_changed_problems_are_asked_anew(root: Path) -> None:

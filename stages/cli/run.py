@@ -35,6 +35,7 @@ ENVIRONMENT = {
     "VLLM_NO_USAGE_STATS": "1",
     "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
 }
+SHARDED = ("sample", "evaluate")  # stages whose answers do not depend on each other
 KILLED = 137
 KILLED_ADVICE = (
     "A process in the container was killed (exit code 137), most likely for memory; raise container.memory_gb, or lower "
@@ -49,7 +50,8 @@ KILLED_ADVICE = (
 )
 @click.option("--model", metavar="PATH", help="With --task: the model folder, model.path if left out.")
 @click.option("--json", "as_json", is_flag=True, help="With --task: print JSON.")
-def command(stage: str, tasks: tuple[str, ...], model: str | None, as_json: bool) -> None:
+@click.option("--shard", metavar="I/N", help="Draw only share I (from 0) of N of the answers.")
+def command(stage: str, tasks: tuple[str, ...], model: str | None, as_json: bool, shard: str | None) -> None:
     """Run one stage as dvc.yaml does: here, or in its container.
 
     STAGE is sample, label-by-length, ratio-schedule, train, evaluate@base or evaluate@candidate. Its outputs are not
@@ -57,16 +59,25 @@ def command(stage: str, tasks: tuple[str, ...], model: str | None, as_json: bool
 
     `tldr run evaluate --task NAME` is no stage: it evaluates a model on other tasks and prints the result. NAME is a task
     of tasks/, a YAML file, or any task of lm-eval that generates text.
+
+    `tldr run sample --shard 0/4` (also evaluate@base, evaluate@candidate) draws a quarter of the stage's answers and writes
+    no outputs: a job for each of several GPUs or machines that share the checkout's disk. `tldr repro` takes the answers
+    over afterwards and draws what is missing. See docs/cluster.md.
     """
     if tasks and stage != "evaluate":
         raise click.UsageError("--task goes with `tldr run evaluate`; a stage evaluates what evaluate.tasks lists.")
     if not tasks and (model is not None or as_json):
         raise click.UsageError("--model and --json go with `tldr run evaluate --task NAME`.")
+    if tasks and shard is not None:
+        raise click.UsageError("--shard goes with a stage, not with --task.")
     if tasks:
         run_tasks(tasks, model, as_json=as_json)
         return
     check_stage(stage, groups=False)
     root = project_root()
+    if shard is not None:
+        run_shard(root, stage, shard)
+        return
     with StageRecord(root, stage), stopped_by_sigterm(), contextlib.chdir(root):
         params = load_params(root)
         if check_place(root, params):
@@ -89,6 +100,31 @@ def run_tasks(names: tuple[str, ...], model: str | None, *, as_json: bool) -> No
         evaluate_tasks(root, params, names, model, as_json=as_json)
 
 
+def run_shard(root: Path, stage: str, text: str) -> None:
+    """The shard `text` ("0/4") of a stage whose answers do not depend on each other, in this process."""
+    from stages.engines.shards import Shard
+
+    module, _, item = stage.partition("@")
+    if module not in SHARDED:
+        raise click.UsageError(f"--shard goes with {', '.join(SHARDED)} (evaluate@base, ...); {stage} is one piece.")
+    try:
+        shard = Shard.parse(text)
+    except ValueError:
+        raise click.UsageError(
+            f"--shard is I/N with 0 <= I < N, such as 0/4 for the first of four; not {text!r}."
+        ) from None
+    with stopped_by_sigterm(), contextlib.chdir(root):
+        params = load_params(root)
+        if check_place(root, params):
+            raise UserError(
+                f"container.engine is {params.container.engine}, and a shard starts no container; start the job inside the "
+                "image (apptainer exec, srun --container-image) with container.engine set to host."
+            )
+        prepare(root, stage, params)
+        draw = importlib.import_module(STAGES[stage]).draw_shard
+        draw(root, params, *([item] if item else []), shard)
+
+
 def run_in_container(root: Path, stage: str, params: Params) -> None:
     """ContainerExit with the exit code of the stage, unless it is 0."""
     from containers.run import run_stage as run_contained
@@ -107,18 +143,23 @@ def run_in_container(root: Path, stage: str, params: Params) -> None:
 
 def run_stage(root: Path, stage: str, params: Params) -> None:
     """Import the stage's module and call its main; errors pass through."""
-    os.environ.update(ENVIRONMENT)
-    check_gpu(root, stage, params)
-    if INSIDE not in os.environ:
-        image = current_image()
-        where = f"container engine {params.container.engine}, device {params.container.device}"
-        click.echo(f"{stage}: {where}{'' if image is None else ', inside the image ' + image['name']}", err=True)
+    prepare(root, stage, params)
     main = importlib.import_module(STAGES[stage]).main
     _, _, item = stage.partition("@")
     if item:
         main(root, params, item)
     else:
         main(root, params)
+
+
+def prepare(root: Path, stage: str, params: Params) -> None:
+    """The environment of the libraries, a check of the GPU, and a line that says where the stage runs."""
+    os.environ.update(ENVIRONMENT)
+    check_gpu(root, stage, params)
+    if INSIDE not in os.environ:
+        image = current_image()
+        where = f"container engine {params.container.engine}, device {params.container.device}"
+        click.echo(f"{stage}: {where}{'' if image is None else ', inside the image ' + image['name']}", err=True)
 
 
 def check_place(root: Path, params: Params) -> bool:

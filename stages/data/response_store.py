@@ -83,11 +83,21 @@ class ResponseStore:
     def add(self, request: Request, response: Response) -> None:
         """Append the answer to `request`; it outlives a SIGKILL from here on."""
         row = asdict(response) | {"prompt": _key(request)[2]}
-        line = canonical_json(row | {"crc": _checksum(row)}).encode() + b"\n"
+        self._append(_key(request), canonical_json(row | {"crc": _checksum(row)}).encode() + b"\n")
+
+    def add_all(self, other: ResponseStore) -> int:
+        """Append what `other` holds and this store does not; the number of answers added."""
+        missing = [key for key in other._offsets if key not in self._offsets]
+        for key in missing:
+            other._stream.seek(other._offsets[key])
+            self._append(key, other._stream.readline())
+        return len(missing)
+
+    def _append(self, key: Key, line: bytes) -> None:
         offset = self._stream.seek(0, os.SEEK_END)
         self._stream.write(line)
         self._stream.flush()
-        self._offsets[_key(request)] = offset
+        self._offsets[key] = offset
 
     def __enter__(self) -> ResponseStore:
         return self

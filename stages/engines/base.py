@@ -97,6 +97,17 @@ def answer_seed(seed: int, problem_id: str, sample_index: int) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
 
+def deal(requests: list[Request], num_shares: int) -> list[list[Request]]:
+    """Requests by share, for processes or jobs: the problems, sorted by id, are dealt in turn; all samples of a problem stay
+    together, so that its prompt is computed once (prefix caching)."""
+    ids = sorted({request.problem_id for request in requests})
+    share = {problem_id: index % num_shares for index, problem_id in enumerate(ids)}
+    shares: list[list[Request]] = [[] for _ in range(num_shares)]
+    for request in requests:
+        shares[share[request.problem_id]].append(request)
+    return shares
+
+
 def decode_spec(params: Params) -> DecodeSpec:
     decode = params.decode
     repetition = None if decode.repetition is None else Repetition(**decode.repetition.model_dump())

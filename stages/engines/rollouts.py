@@ -40,6 +40,12 @@ class Drawn:
                 yield store.read(request)
 
 
+def is_drawn(requests: Sequence[Request], log_path: Path) -> bool:
+    """Whether `log_path` holds an answer to every one of `requests`."""
+    with ResponseStore(log_path) as store:
+        return all(request in store for request in requests)
+
+
 def draw(engine: Engine, requests: Sequence[Request], spec: DecodeSpec, seed: int, log_path: Path, title: str) -> Drawn:
     """Draw what `log_path` does not hold yet and append it there, answer by answer as they end."""
     with ResponseStore(log_path) as store:

@@ -15,7 +15,7 @@ from typing import Any
 from stages._errors import UserError
 from stages._param_blocks import EngineParams
 from stages.data.model_folder import check_model
-from stages.engines.base import DecodeSpec, Request, Response
+from stages.engines.base import DecodeSpec, Request, Response, deal
 from stages.engines.workers import PooledEngine, WorkerPool
 
 ADVICE = "lower engine.batch_size, engine.processes or engine.vllm.kv_cache_gb"
@@ -91,17 +91,6 @@ class ColocatedVllm:
         """See `Engine.weights`."""
         hashes: dict[str, str] = self._model.weights()
         return hashes
-
-
-def deal(requests: list[Request], num_shares: int) -> list[list[Request]]:
-    """Requests by process: the problems, sorted by id, are dealt in turn; all samples of a problem stay together, so that
-    its prompt is computed once (prefix caching)."""
-    ids = sorted({request.problem_id for request in requests})
-    share = {problem_id: index % num_shares for index, problem_id in enumerate(ids)}
-    shares: list[list[Request]] = [[] for _ in range(num_shares)]
-    for request in requests:
-        shares[share[request.problem_id]].append(request)
-    return shares
 
 
 def check_installed() -> None:

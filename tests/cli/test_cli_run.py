@@ -58,6 +58,34 @@ def test_each_failure_has_its_code_and_one_sentence(
     assert not (checkout / "artifacts").exists()
 
 
+@pytest.mark.parametrize(
+    ("arguments", "part"),
+    [
+        (("sample", "--shard", "4/4"), "--shard is I/N with 0 <= I < N, such as 0/4 for the first of four; not '4/4'."),
+        (("sample", "--shard", "first"), "not 'first'."),
+        (("train", "--shard", "0/2"), "--shard goes with sample, evaluate (evaluate@base, ...); train is one piece."),
+        (("evaluate", "--task", "tiny", "--shard", "0/2"), "--shard goes with a stage, not with --task."),
+    ],
+)
+def test_a_shard_that_makes_no_sense_is_refused(
+    checkout: Path, tldr: Tldr, arguments: tuple[str, ...], part: str
+) -> None:
+    answer = tldr("run", *arguments)
+    assert answer.returncode == 2
+    assert part in answer.stderr
+    assert not (checkout / ".tldr").exists()
+
+
+def test_a_shard_starts_no_container(checkout: Path, tldr: Tldr) -> None:
+    text = (checkout / "params.yaml").read_text()
+    (checkout / "params.yaml").write_text(text.replace("engine: host", "engine: docker", 1))
+    answer = tldr("run", "sample", "--shard", "0/2")
+    assert answer.returncode == 2
+    assert (
+        "container.engine is docker, and a shard starts no container; start the job inside the image" in answer.stderr
+    )
+
+
 def test_debug_shows_the_traceback(checkout: Path, tldr: Tldr) -> None:
     (checkout / "behaviour.txt").write_text("sample bug")
     answer = tldr("run", "sample", TLDR_DEBUG="1")

@@ -10,9 +10,9 @@ import pytest
 from stages._errors import UserError
 from stages._params import check_params, read_yaml
 from stages.data.model_folder import end_token_ids, num_parameters
-from stages.engines.base import DecodeSpec, Request, open_engine
+from stages.engines.base import DecodeSpec, Request, deal, open_engine
 from stages.engines.limits import check_context, check_memory, free_memory, kv_bytes_per_token, weight_bytes
-from stages.engines.vllm import deal, visible_devices
+from stages.engines.vllm import visible_devices
 from tests.paths import ROOT
 from tests.toy_model import save_random_model
 

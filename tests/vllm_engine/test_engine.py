@@ -11,8 +11,7 @@ from statistics import fmean
 import pytest
 
 from stages._errors import StageFailed, UserError
-from stages.engines.base import DecodeSpec, Engine, Repetition, Request, Response, answer_seed, open_engine
-from stages.engines.vllm import deal
+from stages.engines.base import DecodeSpec, Engine, Repetition, Request, Response, answer_seed, deal, open_engine
 from stages.engines.weights import checkpoint_hashes, require_same_weights
 from tests.vllm_engine.conftest import MODEL, requests, vllm_params
 
