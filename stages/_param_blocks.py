@@ -72,6 +72,7 @@ class DataParams(Block):
     test: ProblemFile
     overlap_ngram: Count
     overlap_share: Annotated[float, Field(gt=0.0, le=1.0)]
+    overlap_share_restated: Annotated[float, Field(gt=0.0, le=1.0)]
 
 
 class RepetitionParams(Block):

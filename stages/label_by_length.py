@@ -20,7 +20,7 @@ from stages._provenance import place, provenance, write_provenance
 from stages.core.answers import is_cut
 from stages.core.labels import GradedResponse, Label, choose_system1, choose_system2, length_histogram, pass_rate
 from stages.data.grades import Graded, Groups, close_id, grade_samples, write_grades
-from stages.data.overlap import check_overlap
+from stages.data.overlap import check_overlap, likeness
 from stages.data.problems import read_problems
 from stages.data.samples import check_samples, read_samples
 from stages.engines.base import decode_spec
@@ -36,7 +36,7 @@ Chosen = dict[str, list[tuple[Graded, Label]]]  # by role
 
 def main(root: Path, params: Params) -> None:
     problems = {name: read_problems(root / getattr(params.data, name).path) for name in SETS}
-    check_overlap(problems, params.data.overlap_ngram, params.data.overlap_share)
+    check_overlap(problems, likeness(params))
     sources = {name: problems[name] for name in SOURCES}
     samples = read_samples(root / "artifacts" / "samples.parquet", decode_spec(params).digest)
     check_samples(samples, sources, "samples.parquet")

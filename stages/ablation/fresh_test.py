@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from random import Random
 
 from stages._errors import UserError
-from stages.data.overlap import find_overlaps
+from stages.data.overlap import Likeness, find_overlaps
 from stages.data.problems import Problem
 from stages.tiny.chains import MAX_LENGTH, prompt_text, random_chain, solve
 
@@ -21,8 +21,8 @@ MAX_DRAWS = 100_000  # for one chain; far beyond what any length needs that has 
 FRESH = "fresh"
 
 
-def fresh_test(sets: Mapping[str, Sequence[Problem]], seed: int, ngram: int, share: float) -> list[Problem]:
-    """`sets`: system1, system2, control and test; `ngram` and `share` as for `find_overlaps`. Shortest chains first.
+def fresh_test(sets: Mapping[str, Sequence[Problem]], seed: int, alike: Likeness) -> list[Problem]:
+    """`sets`: system1, system2, control and test; `alike` as for `find_overlaps`. Shortest chains first.
 
     UserError if `sets` are not of the tiny task, or a length has no chains left.
     """
@@ -34,9 +34,9 @@ def fresh_test(sets: Mapping[str, Sequence[Problem]], seed: int, ngram: int, sha
     chosen: list[Problem] = []
     while missing := wanted - Counter(_length(problem) for problem in chosen):
         chosen += [_drawn(length, rng, taken) for length in sorted(missing.elements())]
-        found = find_overlaps(known | {FRESH: chosen}, ngram, share)
-        alike = {overlap.second_id for overlap in found if overlap.second_set == FRESH}
-        chosen = [problem for problem in chosen if problem.id not in alike]
+        found = find_overlaps(known | {FRESH: chosen}, alike)
+        known_already = {overlap.second_id for overlap in found if overlap.second_set == FRESH}
+        chosen = [problem for problem in chosen if problem.id not in known_already]
     chosen.sort(key=_length)
     return [
         Problem(f"{FRESH}-{seed}-{index:04d}", problem.prompt, problem.gold, problem.group, problem.difficulty)

@@ -83,6 +83,7 @@ def prepare(plan_file: Path | None, *, clean: bool) -> tuple[State, Plan, list[P
     from stages.cli._ablation_state import read_state
     from stages.cli._dvc import check_repository
     from stages.cli._html import INSTALL
+    from stages.data.overlap import likeness
     from stages.data.problems import read_problems
 
     root = project_root()
@@ -93,7 +94,7 @@ def prepare(plan_file: Path | None, *, clean: bool) -> tuple[State, Plan, list[P
     plan = load_plan(root / FILE if plan_file is None else plan_file, state.document)
     data = state.params.data
     sets = {name: read_problems(root / getattr(data, name).path) for name in ("system1", "system2", "control", "test")}
-    return state, plan, fresh_test(sets, plan.test_seed, data.overlap_ngram, data.overlap_share)
+    return state, plan, fresh_test(sets, plan.test_seed, likeness(state.params))
 
 
 def execute(state: State, plan: Plan, fresh: list[Problem], phase: str, arms: Sequence[str], *, dry_run: bool) -> None:

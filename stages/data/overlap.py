@@ -2,8 +2,10 @@
 
 Two problems of different sets are the same when their normalised texts are equal; or when their gold answers are equal
 and either the texts are equal once the words that every prompt of a set starts or ends with (a template) are taken
-away, or the share of common word n-grams (common / smaller number) is at least `share`. Prompts of fewer than 2n words
-are compared whole: with so few n-grams one phrase would decide. Pure computation, no files.
+away, or the share of common word n-grams (common / smaller number) is at least `share`; or when that share is at least
+`restated_share` and all numbers of one are in the other, whatever their answers: a problem that asks for another form of its
+answer, as AIME does of a problem that MATH has too. Prompts of fewer than 2n words are compared whole: with so few n-grams one
+phrase would decide. Pure computation, no files.
 """
 
 from __future__ import annotations
@@ -16,12 +18,16 @@ from dataclasses import dataclass
 from itertools import combinations
 
 from stages._errors import StageFailed
+from stages._params import Params
 from stages.core.answers import normalise
 from stages.data.problems import Problem
 
 Words = tuple[str, ...]
 
 MAX_NAMED = 10
+STOCK_PHRASE = (
+    100  # problems that share an n-gram, from which it says nothing ("where m and n are relatively prime positive")
+)
 THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
 LAYOUT = re.compile(r"\\(?:left|right|text|mathrm|displaystyle|[dt](?=frac)|[,;:! ])")
 # Numbers, words and single symbols; operators are words, punctuation and LaTeX grouping are not.
@@ -51,9 +57,24 @@ class _Entry:
     bare: Words  # `words` without the template of the set
 
 
-def check_overlap(sets: Mapping[str, Sequence[Problem]], ngram: int, share: float) -> None:
+@dataclass(frozen=True)
+class Likeness:
+    """From what share of common n-grams of `ngram` words two problems are the same: `share` where their answers are equal,
+    `restated_share` where they are not but the numbers in the texts are."""
+
+    ngram: int
+    share: float
+    restated_share: float
+
+
+def likeness(params: Params) -> Likeness:
+    data = params.data
+    return Likeness(data.overlap_ngram, data.overlap_share, data.overlap_share_restated)
+
+
+def check_overlap(sets: Mapping[str, Sequence[Problem]], alike: Likeness) -> None:
     """StageFailed naming up to ten pairs if a problem is in two of `sets`."""
-    overlaps = find_overlaps(sets, ngram, share)
+    overlaps = find_overlaps(sets, alike)
     if not overlaps:
         return
     named = ", ".join(str(overlap) for overlap in overlaps[:MAX_NAMED])
@@ -61,11 +82,12 @@ def check_overlap(sets: Mapping[str, Sequence[Problem]], ngram: int, share: floa
     pairs = "pair of problems is" if len(overlaps) == 1 else "pairs of problems are"
     raise StageFailed(
         f"{len(overlaps)} {pairs} the same in two sets: {named}{more}; remove one of each pair from its file "
-        "(data.*.path; keep the control and test sets whole), or raise data.overlap_share if they differ."
+        "(data.*.path; keep the control and test sets whole), or raise data.overlap_share or data.overlap_share_restated if "
+        "they differ."
     )
 
 
-def find_overlaps(sets: Mapping[str, Sequence[Problem]], ngram: int, share: float) -> list[Overlap]:
+def find_overlaps(sets: Mapping[str, Sequence[Problem]], alike: Likeness) -> list[Overlap]:
     """Every pair, in the order of the sets and of the problems in them."""
     entries = [entry for name, problems in sets.items() for entry in _entries(name, problems)]
     same_words: dict[Words, list[int]] = defaultdict(list)
@@ -74,10 +96,11 @@ def find_overlaps(sets: Mapping[str, Sequence[Problem]], ngram: int, share: floa
         same_words[entry.words].append(index)
         same_answer[entry.answer].append(index)
     pairs = {pair for indices in same_words.values() for pair in _across(indices, entries)}
+    pairs |= _restated(entries, alike)
     for indices in same_answer.values():
         if len({entries[index].set_name for index in indices}) > 1:
             pairs |= _same_whole(indices, entries)
-            pairs |= _same_ngrams(indices, entries, ngram, share)
+            pairs |= _same_ngrams(indices, entries, alike)
     return [_overlap(entries[first], entries[second]) for first, second in sorted(pairs)]
 
 
@@ -123,19 +146,46 @@ def _same_whole(indices: Sequence[int], entries: Sequence[_Entry]) -> set[tuple[
     return {pair for found in by_text.values() for pair in _across(found, entries)}
 
 
-def _same_ngrams(indices: Sequence[int], entries: Sequence[_Entry], ngram: int, share: float) -> set[tuple[int, int]]:
-    """Pairs among problems with one answer, through an inverted index from n-gram to problems."""
+def _same_ngrams(indices: Iterable[int], entries: Sequence[_Entry], alike: Likeness) -> set[tuple[int, int]]:
+    """Pairs among problems with one answer."""
+    ngrams = _ngrams(indices, entries, alike.ngram)
+    common = Counter(pair for found in _holders(ngrams).values() for pair in _across(found, entries))
+    return {(a, b) for (a, b), number in common.items() if number >= alike.share * min(len(ngrams[a]), len(ngrams[b]))}
+
+
+def _restated(entries: Sequence[_Entry], alike: Likeness) -> set[tuple[int, int]]:
+    """Pairs among all problems. Which to compare is told by the n-grams that few problems have: those that many have would
+    pair everything with everything."""
+    ngrams = _ngrams(range(len(entries)), entries, alike.ngram)
+    rare = (found for found in _holders(ngrams).values() if len(found) < STOCK_PHRASE)
+    candidates = {pair for found in rare for pair in _across(found, entries)}
+    return {
+        (a, b)
+        for a, b in candidates
+        if len(ngrams[a] & ngrams[b]) >= alike.restated_share * min(len(ngrams[a]), len(ngrams[b]))
+        and _same_numbers(entries[a].words, entries[b].words)
+    }
+
+
+def _same_numbers(one: Words, other: Words) -> bool:
+    """Whether all numbers of one text are in the other, as often."""
+    first, second = (Counter(word for word in words if word[-1].isdigit()) for words in (one, other))
+    return first <= second or second <= first
+
+
+def _ngrams(indices: Iterable[int], entries: Sequence[_Entry], length: int) -> dict[int, set[Words]]:
+    """Runs of `length` words of each prompt that has at least twice as many."""
+    texts = {index: entries[index].bare for index in indices if len(entries[index].bare) >= 2 * length}
+    return {i: {words[at : at + length] for at in range(len(words) - length + 1)} for i, words in texts.items()}
+
+
+def _holders(ngrams: Mapping[int, set[Words]]) -> dict[Words, list[int]]:
+    """The inverted index from n-gram to problems."""
     holders: dict[Words, list[int]] = defaultdict(list)
-    num_ngrams = {}
-    for index in indices:
-        words = entries[index].bare
-        if len(words) >= 2 * ngram:
-            ngrams = {words[i : i + ngram] for i in range(len(words) - ngram + 1)}
-            num_ngrams[index] = len(ngrams)
-            for gram in ngrams:
-                holders[gram].append(index)
-    common = Counter(pair for found in holders.values() for pair in _across(found, entries))
-    return {(a, b) for (a, b), count in common.items() if count >= share * min(num_ngrams[a], num_ngrams[b])}
+    for index, grams in ngrams.items():
+        for gram in grams:
+            holders[gram].append(index)
+    return holders
 
 
 def _overlap(first: _Entry, second: _Entry) -> Overlap:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from stages._params import Params
 from stages.core.answers import alternatives, boxed
 from stages.data import benchmarks, gold_answers, overlap
 from stages.data.benchmarks import read_benchmark
-from stages.data.overlap import Overlap, find_overlaps
+from stages.data.overlap import Overlap, find_overlaps, likeness
 from stages.data.problems import Problem, read_problems
 from stages.data.sources import SOLUTION, ProblemSet, Sources, set_benchmark, task_benchmarks, wanted_sets
 from stages.verifier.grade import grade_all
@@ -85,10 +85,9 @@ def make_sets(root: Path, sources: Sources, params: Params) -> dict[str, dict[st
     made = {path: _read(root, sources, params, one) for path, one in wanted.items()}
     for each in made.values():
         _check_golds(each, params.engine.processes)
-    data = params.data
     own = {role: read_problems(root / path) for role, path in _own_files(root, wanted, params).items()}
     sets = {each.role: each.problems for each in made.values()} | own
-    _take_out(made.values(), find_overlaps(sets, data.overlap_ngram, data.overlap_share))
+    _take_out(made.values(), find_overlaps(sets, likeness(params)))
     for path, each in made.items():
         if not each.problems:
             raise UserError(
@@ -127,7 +126,7 @@ def _made_of(root: Path, sources: Sources, params: Params) -> dict[str, Any]:
             name: digest(vars(replace(one, path=Path(one.path.name))) | {"path": None}) for name, one in tasks.items()
         },
         "instruction": sources.instruction,
-        "overlap": [params.data.overlap_ngram, params.data.overlap_share],
+        "overlap": asdict(likeness(params)),
         "code": digest([file_digest(path) for path in [*code, Path(__file__)]]),
     }
 

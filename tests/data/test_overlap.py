@@ -8,12 +8,12 @@ from random import Random
 import pytest
 
 from stages._errors import StageFailed
-from stages.data.overlap import check_overlap, find_overlaps, normalised_words
+from stages.data.overlap import Likeness, check_overlap, find_overlaps, normalised_words
 from stages.data.problems import Problem
 from stages.tiny.chains import prompt_text, random_chain, solve
 from tests.paths import SHARED_DATA
 
-NGRAM, SHARE = 8, 0.5
+ALIKE = Likeness(8, 0.5, 0.8)
 BENCHMARKS = SHARED_DATA / "benchmarks"
 
 BAKERY = (
@@ -32,7 +32,7 @@ def problem(id: str, prompt: str, gold: str = "7") -> Problem:
 
 
 def found(left: list[Problem], right: list[Problem]) -> list[str]:
-    return [str(overlap) for overlap in find_overlaps({"system1": left, "test": right}, NGRAM, SHARE)]
+    return [str(overlap) for overlap in find_overlaps({"system1": left, "test": right}, ALIKE)]
 
 
 def test_normalised_words_drop_layout_and_keep_operators() -> None:
@@ -64,10 +64,26 @@ def test_an_edited_copy_is_found_if_the_answer_is_the_same() -> None:
 
 
 def test_numbers_are_compared_by_value() -> None:
+    edited = TRAIN.replace("follows", "comes")
     for gold in ("080", "80.0", "$80$", "+80"):
-        assert found([problem("a", TRAIN, "80")], [problem("b", "Solve: " + TRAIN, gold)]) == ["system1:a ~ test:b"]
+        assert found([problem("a", TRAIN, "80")], [problem("b", edited, gold)]) == ["system1:a ~ test:b"]
     for gold in ("-80", "80.5", "8"):
-        assert found([problem("a", TRAIN, "80")], [problem("b", "Solve: " + TRAIN, gold)]) == []
+        assert found([problem("a", TRAIN, "80")], [problem("b", edited, gold)]) == []
+
+
+def test_a_problem_that_asks_for_another_form_of_its_answer_is_found() -> None:
+    restated = TRAIN.replace("does the second train catch up?", "does the second train catch up? Give it in minutes.")
+    assert found([problem("a", TRAIN, "2")], [problem("b", restated, "120")]) == ["system1:a ~ test:b"]
+    assert found([problem("a", TRAIN, "2")], [problem("b", restated.replace("80", "60"), "60")]) == []
+
+
+def test_a_phrase_that_every_problem_has_pairs_nothing() -> None:
+    phrase = "can be written as m over n where m and n are relatively prime positive integers, find m plus n, for the number "
+    sets = [
+        [problem(f"{side}{i}", f"{phrase}{side * 200 + i} of case {i} here") for i in range(150)] for side in (0, 1)
+    ]
+    plain = [[problem(p.id, p.prompt, p.id) for p in side] for side in sets]
+    assert found(*plain) == []
 
 
 def test_a_template_of_a_set_neither_hides_nor_makes_an_overlap() -> None:
@@ -89,7 +105,7 @@ def test_only_different_sets_are_compared_and_the_order_is_that_of_the_files() -
         "control": [problem("c", INTEGERS)],
         "test": [problem("t", INTEGERS), problem("u", TRAIN)],
     }
-    assert [str(overlap) for overlap in find_overlaps(sets, NGRAM, SHARE)] == [
+    assert [str(overlap) for overlap in find_overlaps(sets, ALIKE)] == [
         "system2:s ~ test:u",
         "system2:s2 ~ test:u",
         "control:c ~ test:t",
@@ -100,14 +116,14 @@ def test_the_stage_fails_with_ten_names_and_the_number() -> None:
     left = [problem(f"a{i}", f"What is {i} plus {i}?", str(i)) for i in range(12)]
     right = [problem(f"b{i}", f"What is {i} plus {i}?", str(i)) for i in range(12)]
     with pytest.raises(StageFailed) as caught:
-        check_overlap({"system1": left, "test": right}, NGRAM, SHARE)
+        check_overlap({"system1": left, "test": right}, ALIKE)
     message = str(caught.value)
     assert message.startswith("12 pairs of problems are the same in two sets: system1:a0 ~ test:b0, ")
     assert "system1:a9 ~ test:b9 and 2 more" in message and "a10" not in message
     assert "data.overlap_share" in message
     with pytest.raises(StageFailed, match=r"^1 pair of problems is the same"):
-        check_overlap({"system1": left[:1], "test": right}, NGRAM, SHARE)
-    check_overlap({"system1": left, "test": [problem("c", TRAIN)]}, NGRAM, SHARE)
+        check_overlap({"system1": left[:1], "test": right}, ALIKE)
+    check_overlap({"system1": left, "test": [problem("c", TRAIN)]}, ALIKE)
 
 
 def test_distinct_tiny_chains_are_not_accused() -> None:
@@ -115,14 +131,15 @@ def test_distinct_tiny_chains_are_not_accused() -> None:
     chains = list(dict.fromkeys(random_chain(1 + i % 8, rng) for i in range(800)))
     problems = [problem(str(i), prompt_text(chain), str(solve(chain))) for i, chain in enumerate(chains)]
     sets = {"system1": problems[::4], "system2": problems[1::4], "control": problems[2::4], "test": problems[3::4]}
-    assert find_overlaps(sets, NGRAM, SHARE) == []
+    assert find_overlaps(sets, ALIKE) == []
     sets["test"] = [*sets["test"], sets["control"][5], sets["system2"][0]]
-    assert len(find_overlaps(sets, NGRAM, SHARE)) == 2
+    assert len(find_overlaps(sets, ALIKE)) == 2
 
 
 @pytest.mark.skipif(not BENCHMARKS.is_dir(), reason="needs ../shared/data/benchmarks, which is not part of the project")
 def test_math500_problems_within_aime_are_found() -> None:
-    """MATH-500 shares 7 problems with AIME 1983-2023, some typed differently; an eighth asks for another quantity."""
+    """MATH-500 shares 8 problems with AIME 1983-2023, as is published; some are typed differently, one (126) asks for
+    z = 1 + 274i where AIME asks for 1 + 274."""
     aime = [json.loads(line) for line in (BENCHMARKS / "aime_1983_2023.jsonl").read_text().splitlines()]
     math = [json.loads(line) for line in (BENCHMARKS / "math500.jsonl").read_text().splitlines()]
     overlaps = find_overlaps(
@@ -130,7 +147,6 @@ def test_math500_problems_within_aime_are_found() -> None:
             "control": [problem(str(i), row["query"], row["ref_answer"]) for i, row in enumerate(aime)],
             "test": [problem(str(i), row["problem"], row["answer"]) for i, row in enumerate(math)],
         },
-        NGRAM,
-        SHARE,
+        ALIKE,
     )
-    assert [int(overlap.second_id) for overlap in overlaps] == [489, 292, 475, 412, 285, 110, 80]
+    assert [int(overlap.second_id) for overlap in overlaps] == [489, 292, 126, 475, 412, 285, 110, 80]

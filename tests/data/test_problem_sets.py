@@ -276,9 +276,10 @@ def test_the_published_files_give_sets_without_a_problem_in_two_of_them(root: Pa
     assert unread == {"system1": [], "system2": [], "control": [], "test": minerva}
     lost = removed_by(figures["control"])
     assert lost["system2"] + lost["test"] == 919 - figures["control"]["kept"] and lost["system2"] in (286, 287)
-    assert sum(name.startswith("test:tldr_math500/") for name in figures["control"]["removed"].values()) >= 6
+    # of the eight that MATH-500 has too, two are among the stand-ins
+    assert sum(name.startswith("test:tldr_math500/") for name in figures["control"]["removed"].values()) == 6
     assert figures["test"]["removed"] == {}
-    from stages.data.overlap import find_overlaps
+    from stages.data.overlap import find_overlaps, likeness
 
     sets = {role: read_problems(root / f"data/math/{role}.jsonl") for role in ROLES}
-    assert find_overlaps(sets, params.data.overlap_ngram, params.data.overlap_share) == []
+    assert find_overlaps(sets, likeness(params)) == []
