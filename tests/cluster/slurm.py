@@ -71,7 +71,7 @@ def find(program: str) -> str | None:
 
 @contextlib.contextmanager
 def slurm(folder: Path) -> Iterator[dict[str, str]]:
-    """The environment in which sbatch and its like speak to the cluster; AssertionError with the logs if it does not come up."""
+    """The environment in which sbatch and its like reach the cluster; AssertionError with the logs if it does not come up."""
     configure(folder)
     environment = {**os.environ, "SLURM_CONF": str(folder / "slurm.conf")}
     munge = [f"--{what}-file={folder}/munge.{what}" for what in ("key", "pid", "seed", "log")]
@@ -112,14 +112,21 @@ def free_ports(count: int) -> list[int]:
 
 
 @contextlib.contextmanager
-def daemon(folder: Path, environment: dict[str, str], name: str, arguments: list[str]) -> Iterator[subprocess.Popen[bytes]]:
+def daemon(
+    folder: Path, environment: dict[str, str], name: str, arguments: list[str]
+) -> Iterator[subprocess.Popen[bytes]]:
     """A daemon in the foreground, which goes when this process does; it writes into a .log file of `folder`."""
     program = find(name.partition("-")[0])
     assert program is not None
     with (folder / f"{name}.log").open("ab") as log:
         process = subprocess.Popen(
-            [program, *arguments], env=environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL,
-            start_new_session=True, preexec_fn=end_with_parent,
+            [program, *arguments],
+            env=environment,
+            stdout=log,
+            stderr=log,
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+            preexec_fn=end_with_parent,
         )
     try:
         yield process
@@ -138,7 +145,9 @@ def wait_until_idle(folder: Path, environment: dict[str, str], daemons: list[sub
     while time.monotonic() < end and all(each.poll() is None for each in daemons):
         asked = subprocess.run(
             ["sinfo", "--noheader", "--Node", "--partition=main", "--format=%N %t"],
-            env=environment, capture_output=True, text=True,
+            env=environment,
+            capture_output=True,
+            text=True,
         )
         states = asked.stdout + asked.stderr
         if asked.stdout.split() == ["node0", "idle", "node1", "idle"]:

