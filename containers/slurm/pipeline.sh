@@ -23,4 +23,4 @@ ratio=$(submit --dependency="afterok:$sample" containers/slurm/stage.sbatch labe
 train=$(submit --dependency="afterok:$ratio" --nodes="$nodes" containers/slurm/train.sbatch)
 candidate=$(draw evaluate@candidate --dependency="afterok:$train")
 report=$(submit --dependency="afterok:$base:$candidate" containers/slurm/stage.sbatch)
-echo "Submitted $sample $base $ratio $train $candidate $report; the last one prints the report, in slurm-tldr-stage-$report.log."
+echo "Submitted $sample $base $ratio $train $candidate $report; the last prints the report in slurm-tldr-stage-$report.log."

@@ -159,7 +159,6 @@ def wait_until_idle(folder: Path, environment: dict[str, str], daemons: list[sub
 
 def cancel_all(environment: dict[str, str]) -> None:
     """No job outlives the daemons: a job's own processes are not their children's."""
-    subprocess.run(["scancel", "--partition=main,urgent"], env=environment)
     subprocess.run(["scancel", "--user=root"], env=environment)
     end = time.monotonic() + SECONDS
     while time.monotonic() < end:

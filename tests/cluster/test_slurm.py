@@ -16,6 +16,7 @@ import pytest
 
 from stages._params import read_yaml
 from tests.cluster.slurm import missing, slurm
+from tests.paths import ROOT
 from tests.test_pipeline_run import checkout, environment, set_params, tldr
 from tests.toy_model import save_random_model
 from tests.training.toy_stage import prepare, results, toy_params
@@ -30,6 +31,14 @@ DRAWN = (
     "artifacts/provenance/sample.json",
     "results/sample.json",
 )
+# In place of tldr: says when it is up, ends with 75 at SIGTERM, and with 0 when it is started again.
+TOY_JOB = """#!/bin/bash
+#SBATCH --output=slurm-%j.log
+#SBATCH --open-mode=append
+#SBATCH --requeue
+source {root}/containers/slurm/again.sh
+again bash -c 'trap "echo stopped; exit 75" TERM; echo up; [ -n "$SLURM_RESTART_COUNT" ] || {{ sleep 60 & wait; }}'
+"""
 SHIM = '#!/bin/sh\nexec {python} -m stages "$@"\n'
 
 
@@ -124,6 +133,21 @@ def test_a_preempted_job_goes_on_where_it_was(cluster, start, expected, tmp_path
     num_problems = len((folder / "data" / "tiny" / "system1.jsonl").read_text().splitlines())
     assert len(set(keys)) == len(keys) == 2 * num_problems
     assert drawn(folder) == expected
+
+
+def test_only_what_was_warned_comes_back(cluster, tmp_path):
+    """One of two tasks of an array is warned, the other one and a job of its own are cancelled."""
+    (tmp_path / "toy.sbatch").write_text(TOY_JOB.format(root=ROOT))
+    array = submit(cluster, tmp_path, "--array=0-1", "toy.sbatch")
+    alone = submit(cluster, tmp_path, "toy.sbatch")
+    until(lambda: logs(tmp_path).count("up\n") == 3, tmp_path)
+    ask(cluster, tmp_path, "scancel", "--batch", "--signal=USR1", f"{array}_1")
+    ask(cluster, tmp_path, "scancel", f"{array}_0", alone)
+    until(lambda: not ask(cluster, tmp_path, "squeue", "--noheader"), tmp_path)
+    shown = [ask(cluster, tmp_path, "scontrol", "show", "job", job) for job in (f"{array}_0", f"{array}_1", alone)]
+    ends = [re.findall(r"(?:JobState|Restarts)=(\w+)", text) for text in shown]
+    assert ends == [["CANCELLED", "0"], ["COMPLETED", "1"], ["CANCELLED", "0"]], logs(tmp_path)
+    assert logs(tmp_path).count("stopped") == 3
 
 
 @pytest.mark.model
