@@ -39,6 +39,7 @@ TOY_JOB = """#!/bin/bash
 source {root}/containers/slurm/again.sh
 again bash -c 'trap "echo stopped; exit 75" TERM; echo up; [ -n "$SLURM_RESTART_COUNT" ] || {{ sleep 60 & wait; }}'
 """
+SOURCES = ("system1", "system2", "control")
 SHIM = '#!/bin/sh\nexec {python} -m stages "$@"\n'
 
 
@@ -60,7 +61,7 @@ def cluster(tmp_path_factory) -> Iterator[dict[str, str]]:
 def start(tmp_path_factory) -> Path:
     """A checkout of a few dozen problems, drawn slowly enough to be stopped; to be copied."""
     folder = checkout(tmp_path_factory.mktemp("start"))
-    for name in ("system1", "system2", "control"):
+    for name in SOURCES:
         path = folder / "data" / "tiny" / f"{name}.jsonl"
         path.write_text("".join(path.read_text().splitlines(keepends=True)[::2]))
     set_params(folder, SLOW)
@@ -93,7 +94,7 @@ def submit(cluster: dict[str, str], folder: Path, *arguments: str) -> str:
 
 def ended_well(cluster: dict[str, str], folder: Path, job: str) -> str:
     """What the job, or all tasks of an array, wrote."""
-    until(lambda: not ask(cluster, folder, "squeue", "--noheader"), folder)
+    until(lambda: not ask(cluster, folder, "squeue", "--noheader", f"--jobs={job}"), folder)
     states = re.findall(r"JobState=(\w+)", ask(cluster, folder, "scontrol", "show", "job", job))
     assert set(states) == {"COMPLETED"}, f"{states} {logs(folder)}"
     return logs(folder)
@@ -155,10 +156,14 @@ def test_an_array_of_shards_and_the_job_that_joins_them(cluster, start, expected
     folder = tmp_path / "checkout"
     shutil.copytree(start, folder, symlinks=True)
     shards = submit(cluster, folder, "--array=0-1", f"{SCRIPTS}/shards.sbatch", "sample")
-    joined = submit(cluster, folder, f"--dependency=afterok:{shards}", f"{SCRIPTS}/stage.sbatch", "sample")
-    ended_well(cluster, folder, shards)
+    joined = submit(cluster, folder, "--hold", f"--dependency=afterok:{shards}", f"{SCRIPTS}/stage.sbatch", "sample")
+    log = ended_well(cluster, folder, shards)
+    answers = [row for path in (folder / ".tldr" / "work").rglob("*.jsonl") for row in path.read_text().splitlines()]
+    ask(cluster, folder, "scontrol", "release", joined)
     ended_well(cluster, folder, joined)
     assert drawn(folder) == expected
+    counts = [json.loads(expected["results/sample.json"])[name]["num_responses"] for name in SOURCES]
+    assert len(set(answers)) == len(answers) == sum(counts), log  # the shards drew all of them, each once
 
 
 @pytest.mark.model
