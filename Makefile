@@ -19,8 +19,8 @@ repro: $(VENV)/.installed
 	$(BIN)/tldr repro
 
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest -m "not (vllm or containers or pipeline or model)" -n 2 --dist loadfile
-	$(BIN)/python -m pytest -m "(containers or pipeline or model) and not vllm"
+	$(BIN)/python -m pytest -m "not (vllm or cluster or containers or pipeline or model)" -n 2 --dist loadfile
+	$(BIN)/python -m pytest -m "(cluster or containers or pipeline or model) and not vllm"
 
 test-vllm: $(VLLM_VENV)/.installed
 	$(VLLM_VENV)/bin/python -m pytest -m vllm

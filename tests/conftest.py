@@ -10,6 +10,7 @@ from hypothesis import settings
 
 BLOCKS = (
     "vllm",
+    "cluster",
     "containers",
     "pipeline",
     "model",

@@ -14,7 +14,7 @@ import importlib
 import os
 import shutil
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import FrameType
 
@@ -24,7 +24,16 @@ from stages._errors import ContainerExit, Interrupted, UserError
 from stages._params import Params, load_params
 from stages._provenance import current_image
 from stages._signals import handled
-from stages.cli._project import INSIDE, STAGES, StageRecord, check_stage, inside_folder, project_root, read_record
+from stages.cli._project import (
+    INSIDE,
+    RUN_ID,
+    STAGES,
+    StageRecord,
+    check_stage,
+    inside_folder,
+    project_root,
+    read_record,
+)
 
 # Set before the libraries are imported. Without HF_HUB_OFFLINE a local model folder still waits for the network.
 ENVIRONMENT = {
@@ -78,12 +87,19 @@ def command(stage: str, tasks: tuple[str, ...], model: str | None, as_json: bool
     if shard is not None:
         run_shard(root, stage, shard)
         return
-    with StageRecord(root, stage), stopped_by_sigterm(), contextlib.chdir(root):
+    record = contextlib.nullcontext() if helps(stage, os.environ) else StageRecord(root, stage)
+    with record, stopped_by_sigterm(), contextlib.chdir(root):
         params = load_params(root)
         if check_place(root, params):
             run_in_container(root, stage, params)
         else:
             run_stage(root, stage, params)
+
+
+def helps(stage: str, environment: Mapping[str, str]) -> bool:
+    """Whether this is a further machine of a training: the records on the shared disk are those of machine 0, and `tldr
+    repro` there sends a stop to the process that they name and takes the exit code from them."""
+    return stage == "train" and RUN_ID not in environment and environment.get("MACHINE_RANK", "0") not in ("", "0")
 
 
 def run_tasks(names: tuple[str, ...], model: str | None, *, as_json: bool) -> None:

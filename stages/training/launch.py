@@ -43,9 +43,14 @@ class AllFailed(StageFailed):
 def machine_rank(params: Params, environment: Mapping[str, str]) -> int:
     """Which of `train.launch.num_machines` this is, from MACHINE_RANK; UserError if that or MASTER_ADDR does not say."""
     num_machines = params.train.launch.num_machines
-    if num_machines == 1:
-        return 0
     rank = environment.get("MACHINE_RANK", "")
+    if num_machines == 1:
+        if rank in ("", "0"):
+            return 0
+        raise UserError(
+            f"MACHINE_RANK is {rank}, but train.launch.num_machines is 1; set it to the number of machines, or unset "
+            "MACHINE_RANK."
+        )
     if not rank.isdigit() or int(rank) >= num_machines or not environment.get("MASTER_ADDR"):
         raise UserError(
             f"train.launch.num_machines is {num_machines}: set MACHINE_RANK (0 to {num_machines - 1}) and MASTER_ADDR (the "

@@ -33,6 +33,21 @@ def test_a_stage_runs_with_its_parameters_and_offline(checkout: Path, tldr: Tldr
     assert not (checkout / ".tldr" / "running.json").exists()
 
 
+def test_a_further_machine_leaves_the_records_of_the_first(
+    checkout: Path, tldr: Tldr, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MACHINE_RANK", "0")
+    assert tldr("run", "train").returncode == 0
+    records = {path: path.read_bytes() for path in (checkout / ".tldr").glob("*.json")}
+    assert [path.name for path in records] == ["last_exit.json"]
+    monkeypatch.setenv("MACHINE_RANK", "1")
+    (checkout / "behaviour.txt").write_text("train fail")
+    assert tldr("run", "train").returncode == 1
+    assert {path: path.read_bytes() for path in (checkout / ".tldr").glob("*.json")} == records
+    assert tldr("run", "train", TLDR_RUN_ID="r").returncode == 1  # `tldr repro` reads how its own stage ended
+    assert last_exit(checkout) == {**last_exit(checkout), "exit_code": 1, "run": "r"}
+
+
 @pytest.mark.parametrize(
     ("behaviour", "code", "part"),
     [

@@ -54,7 +54,9 @@ def test_several_machines_meet_at_the_first(tmp_path):
     for environment in ({}, {"MACHINE_RANK": "2", "MASTER_ADDR": "node0"}, {"MACHINE_RANK": "0"}):
         with pytest.raises(UserError, match=r"set MACHINE_RANK \(0 to 1\) and MASTER_ADDR"):
             machine_rank(params, environment)
-    assert machine_rank(launched(), {}) == 0
+    assert machine_rank(launched(), {}) == machine_rank(launched(), {"MACHINE_RANK": "0"}) == 0
+    with pytest.raises(UserError, match=r"MACHINE_RANK is 1, but train\.launch\.num_machines is 1"):
+        machine_rank(launched(), {"MACHINE_RANK": "1"})  # it would train the same a second time
 
 
 @pytest.mark.parametrize("room", [True, False])
