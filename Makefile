@@ -52,7 +52,7 @@ $(VENV)/.torch $(VLLM_VENV)/.torch:
 	@touch $@
 
 $(VENV)/.installed: pyproject.toml $(VENV)/.torch
-	$(BIN)/python -m pip install -q -e ".[stages,html,test]"
+	$(BIN)/python -m pip install -q -e ".[stages,html,cluster,test]"
 	@touch $@
 
 $(VLLM_VENV)/.installed: pyproject.toml tests/vllm_engine/requirements.txt $(VLLM_VENV)/.torch

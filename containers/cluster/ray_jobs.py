@@ -6,7 +6,8 @@
 Run it in the checkout, which must lie at the same place on every machine, on a disk that they share. Connects to the cluster
 that RAY_ADDRESS names or that this machine is part of; without one Ray starts one here. Each job is a process `python -m stages
 run STAGE` with container.engine: host; inside our image if the Ray nodes run in it. Reads and writes what that does. A shard
-that is stopped (exit code 75), or whose machine goes away, is started again and goes on. Needs the package ray.
+that is stopped (exit code 75), or whose machine goes away, is started again and goes on. Needs the package ray:
+`pip install -e '.[stages,cluster]'`.
 """
 
 from __future__ import annotations

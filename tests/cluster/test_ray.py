@@ -12,17 +12,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.cluster.conftest import drawn, untrained
 from tests.test_pipeline_run import environment, set_params, tldr
+from tests.training.toy_stage import results
 
+pytest.importorskip("ray", reason="no Ray: pip install -e '.[cluster]'")
 pytestmark = [pytest.mark.cluster, pytest.mark.model]
-SAMPLES = ("artifacts/samples.parquet", "artifacts/control.parquet")
-
-
-@pytest.fixture
-def checkout(host_run, tmp_path):
-    """A copy of `host_run` of one's own."""
-    shutil.copytree(host_run, tmp_path / "checkout", symlinks=True)
-    return tmp_path / "checkout"
 
 
 def ray_jobs(folder: Path, *arguments: str) -> subprocess.Popen[str]:
@@ -50,41 +45,34 @@ def shard_process(folder: Path, shard: str) -> int:
     raise AssertionError(f"no process draws shard {shard}")
 
 
-def test_a_shard_that_is_stopped_is_started_again_and_the_answers_are_those_of_one_job(checkout, host_run):
-    for name in SAMPLES:
-        (checkout / name).unlink()
-    jobs = ray_jobs(checkout, "sample", "--jobs", "2")
-    os.kill(shard_process(checkout, "0/2"), signal.SIGTERM)
+def test_a_shard_that_is_stopped_is_started_again_and_the_answers_are_those_of_one_job(start, expected, tmp_path):
+    folder = tmp_path / "checkout"
+    shutil.copytree(start, folder, symlinks=True)
+    jobs = ray_jobs(folder, "sample", "--jobs", "2")
+    os.kill(shard_process(folder, "0/2"), signal.SIGTERM)
     printed, _ = jobs.communicate(timeout=600)
     assert jobs.returncode == 0, printed
     assert "Stopped by SIGTERM" in printed
-    logs = (checkout / ".tldr" / "work").glob("sample-shard-*/*/*.jsonl")
-    drawn = [line for log in logs for line in log.read_text().splitlines()]
-    done = tldr(checkout, "run", "sample")
-    assert f"{len(drawn)} answers taken over from 2 shards" in done.stderr, "no answer was drawn twice"
+    logs = (folder / ".tldr" / "work").glob("sample-shard-*/*/*.jsonl")
+    num_drawn = sum(len(log.read_text().splitlines()) for log in logs)
+    done = tldr(folder, "run", "sample")
+    assert f"{num_drawn} answers taken over from 2 shards" in done.stderr, "no answer was drawn twice"
     assert "tokens/s" not in done.stderr, "nothing was left to draw"
-    for name in SAMPLES:
-        assert (checkout / name).read_bytes() == (host_run / name).read_bytes()
+    assert drawn(folder) == expected
 
 
-def test_a_job_that_fails_ends_with_its_exit_code(checkout):
-    set_params(checkout, {"engine.name": "vllm", "model.path": "nowhere"})
-    jobs = ray_jobs(checkout, "sample", "--jobs", "1")
+def test_a_job_that_fails_ends_with_its_exit_code(start, tmp_path):
+    shutil.copytree(start, tmp_path / "checkout", symlinks=True)
+    set_params(tmp_path / "checkout", {"model.path": "nowhere"})
+    jobs = ray_jobs(tmp_path / "checkout", "sample", "--jobs", "1")
     printed, _ = jobs.communicate(timeout=600)
     assert jobs.returncode == 2, printed
     assert "Job 0 of 1 ended with exit code 2" in printed
 
 
-def test_two_machines_train_what_two_processes_of_one_do(checkout):
-    outputs = ("results/ratio.csv", "artifacts/model/model.safetensors")
-    launch = {"kind": "ddp", "num_processes": 2, "num_machines": 1}
-    set_params(checkout, {"train.launch": launch, "train.control_engine": "reload", "train.micro_batch_size": 4})
-    tldr(checkout, "run", "train")
-    expected = [(checkout / name).read_bytes() for name in outputs]
-    for name in outputs:
-        (checkout / name).unlink()
-    set_params(checkout, {"train.launch": {**launch, "num_processes": 1, "num_machines": 2}})
-    jobs = ray_jobs(checkout, "train", "--jobs", "2")
+def test_two_machines_train_what_two_processes_of_one_do(trained, tmp_path):
+    folder = untrained(tmp_path, num_machines=2)
+    jobs = ray_jobs(folder, "train", "--jobs", "2")
     printed, _ = jobs.communicate(timeout=600)
     assert jobs.returncode == 0, printed
-    assert [(checkout / name).read_bytes() for name in outputs] == expected
+    assert results(folder) == trained

@@ -1,4 +1,4 @@
-"""The job scripts of containers/slurm/ on a real Slurm, of two nodes on this machine."""
+"""The job scripts of containers/cluster/slurm/ on a real Slurm, of two nodes on this machine."""
 
 from __future__ import annotations
 
@@ -15,31 +15,23 @@ from pathlib import Path
 import pytest
 
 from stages._params import read_yaml
+from tests.cluster.conftest import SOURCES, drawn, untrained
 from tests.cluster.slurm import missing, slurm
 from tests.paths import ROOT
-from tests.test_pipeline_run import checkout, environment, set_params, tldr
-from tests.toy_model import save_random_model
-from tests.training.toy_stage import prepare, results, toy_params
+from tests.test_pipeline_run import environment
+from tests.training.toy_stage import results
 
 pytestmark = pytest.mark.cluster
-SCRIPTS = "containers/slurm"
+SCRIPTS = "containers/cluster/slurm"
 SECONDS = 300.0  # by then something hangs
-SLOW = {"engine.batch_size": 16, "engine.processes": 1, "sample.samples_per_problem": 2, "ratio.bound_samples": 1}
-DRAWN = (
-    "artifacts/samples.parquet",
-    "artifacts/control.parquet",
-    "artifacts/provenance/sample.json",
-    "results/sample.json",
-)
 # In place of tldr: says when it is up, ends with 75 at SIGTERM, and with 0 when it is started again.
 TOY_JOB = """#!/bin/bash
 #SBATCH --output=slurm-%j.log
 #SBATCH --open-mode=append
 #SBATCH --requeue
-source {root}/containers/slurm/again.sh
+source {root}/containers/cluster/slurm/again.sh
 again bash -c 'trap "echo stopped; exit 75" TERM; echo up; [ -n "$SLURM_RESTART_COUNT" ] || {{ sleep 60 & wait; }}'
 """
-SOURCES = ("system1", "system2", "control")
 SHIM = '#!/bin/sh\nexec {python} -m stages "$@"\n'
 
 
@@ -55,30 +47,6 @@ def cluster(tmp_path_factory) -> Iterator[dict[str, str]]:
     with slurm(tmp_path_factory.mktemp("slurm")) as found:
         path = f"{program.parent}{os.pathsep}{environment()['PATH']}"
         yield {**environment(), **found, "PATH": path, "MASTER_ADDR": "127.0.0.1"}
-
-
-@pytest.fixture(scope="module")
-def start(tmp_path_factory) -> Path:
-    """A checkout of a few dozen problems, drawn slowly enough to be stopped; to be copied."""
-    folder = checkout(tmp_path_factory.mktemp("start"))
-    for name in SOURCES:
-        path = folder / "data" / "tiny" / f"{name}.jsonl"
-        path.write_text("".join(path.read_text().splitlines(keepends=True)[::2]))
-    set_params(folder, SLOW)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def expected(start, tmp_path_factory) -> dict[str, bytes]:
-    """What one uninterrupted run of the stage `sample` writes, without Slurm."""
-    folder = tmp_path_factory.mktemp("alone") / "checkout"
-    shutil.copytree(start, folder, symlinks=True)
-    tldr(folder, "run", "sample")
-    return drawn(folder)
-
-
-def drawn(folder: Path) -> dict[str, bytes]:
-    return {name: (folder / name).read_bytes() for name in DRAWN}
 
 
 def ask(cluster: dict[str, str], folder: Path, *command: str) -> str:
@@ -167,23 +135,15 @@ def test_an_array_of_shards_and_the_job_that_joins_them(cluster, start, expected
 
 
 @pytest.mark.model
-def test_two_nodes_train_what_two_processes_of_one_do(cluster, tmp_path):
+def test_two_nodes_train_what_two_processes_of_one_do(cluster, trained, tmp_path):
     """Weights and history byte for byte; machine 0 runs under DVC, which has recorded the stage."""
-    model = save_random_model(tmp_path / "model")
-    for name, launch in (("nodes", {"num_machines": 2, "num_processes": 1}), ("alone", {"num_processes": 2})):
-        params = toy_params(train={"micro_batch_size": 1, "launch": {"kind": "ddp", **launch}})
-        (tmp_path / name).mkdir()
-        prepare(model, checkout(tmp_path / name), params)
-    document = read_yaml(tmp_path / "nodes" / "dvc.yaml")
-    only = {"stages": {"train": document["stages"]["train"]}}
-    (tmp_path / "nodes" / "dvc.yaml").write_text(json.dumps(only))
-    log = ended_well(
-        cluster, tmp_path / "nodes", submit(cluster, tmp_path / "nodes", "--nodes=2", f"{SCRIPTS}/train.sbatch")
-    )
+    folder = untrained(tmp_path, num_machines=2)
+    document = read_yaml(folder / "dvc.yaml")
+    (folder / "dvc.yaml").write_text(json.dumps({"stages": {"train": document["stages"]["train"]}}))
+    log = ended_well(cluster, folder, submit(cluster, folder, "--nodes=2", f"{SCRIPTS}/train.sbatch"))
     assert log.count("train: container engine host") == 2, log  # each machine says so
-    tldr(tmp_path / "alone", "run", "train")
-    assert results(tmp_path / "nodes") == results(tmp_path / "alone")
-    assert "train" in read_yaml(tmp_path / "nodes" / "dvc.lock")["stages"]
+    assert results(folder) == trained
+    assert "train" in read_yaml(folder / "dvc.lock")["stages"]
 
 
 def test_the_whole_pipeline_is_submitted_in_order(cluster, start):
