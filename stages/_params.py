@@ -7,7 +7,7 @@ Reads params.yaml with a YAML 1.2 reader (DVC writes `2e-05`, which YAML 1.1 rea
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import ValidationError, model_validator
 
@@ -111,14 +111,22 @@ def check_params(document: Any, name: str) -> Params:
     """The checked parameters; UserError names key, value and bound of everything that is wrong."""
     if not isinstance(document, dict):
         raise UserError(f"{name} must be a mapping of blocks; restore it with `git checkout -- {name}`.")
+    return validated(Params, document, name, "Correct it there (or in your -S options) and run again.")
+
+
+Kind = TypeVar("Kind", bound=Block)
+
+
+def validated(kind: type[Kind], document: Any, name: str, advice: str = "Correct it there and run again.") -> Kind:
+    """The contents of the file `name` as a `kind`; UserError naming every key that is wrong, and the `advice`."""
     try:
-        return Params.model_validate(document)
+        return kind.model_validate(document)
     except ValidationError as error:
-        problems = "; ".join(described(item) for item in error.errors())
-        raise UserError(f"{name}: {problems}. Correct it there (or in your -S options) and run again.") from None
+        problems = "; ".join(_described(item) for item in error.errors())
+        raise UserError(f"{name}: {problems}. {advice}") from None
 
 
-def described(item: Any) -> str:
+def _described(item: Any) -> str:
     """A sentence part for one error of pydantic: key, value and what is wrong."""
     key = ".".join(str(part) for part in item["loc"])
     message = item["msg"][0].lower() + item["msg"][1:]

@@ -10,11 +10,11 @@ import copy
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from stages._errors import UserError
 from stages._param_blocks import Block, Count
-from stages._params import check_params, described, read_yaml
+from stages._params import check_params, read_yaml, validated
 
 FILE = "ablation.yaml"
 Seeds = Annotated[list[int], Field(min_length=1)]
@@ -118,11 +118,7 @@ def load_plan(path: Path, document: dict[str, Any]) -> Plan:
     contents = read_yaml(path)
     if not isinstance(contents, dict):
         raise UserError(f"{path} must be a mapping with the keys {', '.join(Plan.model_fields)}.")
-    try:
-        plan = Plan.model_validate(contents)
-    except ValidationError as error:
-        problems = "; ".join(described(item) for item in error.errors())
-        raise UserError(f"{path}: {problems}. Correct it there and run again.") from None
+    plan = validated(Plan, contents, str(path))
     for name in plan.arms:
         check_params(run_document(document, plan, name, plan.tune_seeds[0]), f"{path}, arm {name}")
     return plan

@@ -112,8 +112,13 @@ def run_tasks(names: tuple[str, ...], model: str | None, *, as_json: bool) -> No
         params = load_params(root)
         os.environ.update(ENVIRONMENT)
         if params.container.engine == "host":
-            check_gpu(root, "evaluate", params)
+            check_gpu(root, "evaluate", params if model is None else with_model(params, model))
         evaluate_tasks(root, params, names, model, as_json=as_json)
+
+
+def with_model(params: Params, path: str) -> Params:
+    """`params` with the model folder `path`."""
+    return params.model_copy(update={"model": params.model.model_copy(update={"path": path})})
 
 
 def run_shard(root: Path, stage: str, text: str) -> None:

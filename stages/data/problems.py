@@ -56,7 +56,10 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
     try:
         content = path.read_text(encoding="utf-8-sig")
     except (FileNotFoundError, NotADirectoryError):
-        raise UserError(f"{path} does not exist; create it or correct data.*.path in params.yaml.") from None
+        raise UserError(
+            f"{path} does not exist; create it (`tldr fetch` makes the sets of data/sources.yaml) or correct data.*.path in "
+            "params.yaml."
+        ) from None
     except UnicodeDecodeError as error:
         raise UserError(f"{path} is not UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8.") from None
     except OSError as error:

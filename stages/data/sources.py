@@ -10,12 +10,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from stages._errors import UserError
 from stages._io import write_text
 from stages._param_blocks import Block, Commit, Count, InnerPath, Sha256, Text
-from stages._params import Params, described, read_yaml
+from stages._params import Params, read_yaml, validated
 from stages.data.benchmarks import Benchmark
 from stages.data.gold_answers import FORMATS
 from stages.data.pins import SOURCES as FILE
@@ -104,11 +104,7 @@ def read_sources(root: Path) -> Sources:
     document = read_yaml(root / FILE)
     if not isinstance(document, dict):
         raise UserError(f"{FILE} must be a mapping with the keys {', '.join(Sources.model_fields)}.")
-    try:
-        return Sources.model_validate(document)
-    except ValidationError as error:
-        problems = "; ".join(described(item) for item in error.errors())
-        raise UserError(f"{FILE}: {problems}. Correct it there and run again.") from None
+    return validated(Sources, document, FILE)
 
 
 def wanted_sets(sources: Sources, params: Params) -> dict[str, ProblemSet]:

@@ -75,7 +75,7 @@ def test_a_duplicate_id_names_both_lines(tmp_path: Path) -> None:
 
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"does not exist; create it or correct data\.\*\.path"):
+    with pytest.raises(UserError, match=r"does not exist; create it .`tldr fetch` makes .* or correct data\.\*\.path"):
         read_problems(tmp_path / "none.jsonl")
     with pytest.raises(UserError, match="cannot be read"):
         read_problems(tmp_path)
