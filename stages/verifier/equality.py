@@ -17,11 +17,13 @@ GSM8K_MARK = "####"
 Parsed = list[Any]  # what math-verify found: expressions of sympy, then the text that it read
 
 
+@lru_cache(maxsize=64)
 def gold_text(gold: str) -> str:
     r"""The answer in a gold that may be a whole solution, ending in `#### 18` or holding `\boxed{18}`."""
     return spelled(gold.rpartition(GSM8K_MARK)[2] if GSM8K_MARK in gold else boxed_answer(gold) or gold)
 
 
+@lru_cache(maxsize=1024)  # the samples of a question mostly agree; what raises is not kept
 def same_answer(gold: str, answer: str) -> bool:
     """Whether `answer` equals `gold`, both as `spelled` gives them; raises what math-verify raises."""
     return any(
@@ -36,6 +38,7 @@ def _same(gold: str, answer: str) -> bool:
     return _equal(list(parsed(gold)), list(parsed(answer))) if verdict is None else verdict
 
 
+@lru_cache(maxsize=64)
 def shown(answer: str) -> str:
     """How an answer was read, for a person: the expression that math-verify makes of it, or the words."""
     found = parsed(answer)
