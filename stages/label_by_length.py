@@ -3,7 +3,8 @@
 Reads artifacts/samples.parquet, the four problem files and the tokenizer in model.path; writes
 artifacts/labels/{system1,system2}.jsonl (chosen responses), artifacts/labels/grades.parquet (every response),
 results/labels.json (metrics) and results/lengths.csv (histogram). Fails before writing if a problem is in two sets, the
-verifier fails too often, or a set comes out empty. Run: `tldr run label-by-length`.
+verifier fails too often, or a set comes out empty. The answers go by, problem after problem; only counts and the lengths of
+chosen ones are kept. Run: `tldr run label-by-length`.
 """
 
 from __future__ import annotations
@@ -29,7 +30,6 @@ from stages.engines.base import decode_spec
 KEYS = ("seed", "model", "data", "decode", "container.engine", "container.device", "engine", "label")
 SETS = ("system1", "system2", "control", "test")
 SOURCES = ("system1", "system2")  # each source gives the role of the same name
-
 
 Chosen = list[tuple[Graded, Label]]
 Counts = Mapping[str, LabelCounts]  # by role

@@ -95,7 +95,8 @@ def read_batches(
 
 def read_keys(path: Path, decode_hash: str) -> Iterator[Key]:
     """Source, problem and number of every answer in file order; errors as `read_batches`, before anything is graded."""
-    for batch in _checked(path, _read(path, [name for name in COLUMNS if name not in ("text", "prompt_ids")]), decode_hash, None):
+    columns = [name for name in COLUMNS if name not in ("text", "prompt_ids")]
+    for batch in _checked(path, _read(path, columns), decode_hash, None):
         yield from zip(*(batch.column(name).to_pylist() for name in KEY), strict=True)
 
 
@@ -118,6 +119,7 @@ def _read(path: Path, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
 def _checked(
     path: Path, batches: Iterable[pa.RecordBatch], decode_hash: str, model_hash: str | None
 ) -> Iterator[pa.RecordBatch]:
+    """The same batches; UserError at the first that `read_batches` refuses."""
     for batch in batches:
         decoded, models = (set(batch.column(name).unique().to_pylist()) for name in HASHES)
         if decoded - {decode_hash}:
