@@ -24,6 +24,7 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from itertools import cycle, islice
+from math import ceil
 from multiprocessing import active_children, get_context
 
 from stages._errors import StageFailed, UserError
@@ -61,7 +62,7 @@ def grade_all(
     items: Sequence[Item], verifier: str, processes: int, on_grade: Callable[[], object] = lambda: None
 ) -> list[Grade]:
     """Grades of `items` in their order; see `grade_each`."""
-    return list(grade_each(items, verifier, min(processes, len(items)), on_grade))
+    return list(grade_each(items, verifier, min(processes, ceil(len(items) / CHUNK)), on_grade))
 
 
 def grade_each(
