@@ -1,7 +1,8 @@
 """How long the math verifier takes: real responses, repeated up to a number of them.
 
 Reads every .jsonl.gz of a folder of plain answer logs (stages/data/evaluations/plain.py). Run:
-`python -m benchmarks.grading FOLDER [--responses 10000] [--processes 2]`; prints one row of a table.
+`python -m benchmarks.grading FOLDER [--responses 10000] [--processes 2] [--together 1]`; prints one row of a table. With
+`--together 4` each stands four times in a row, as the answers to a problem stand in samples.parquet.
 """
 
 from __future__ import annotations
@@ -21,11 +22,13 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="folder of .jsonl.gz logs")
     parser.add_argument("--responses", type=int, default=10_000)
     parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--together", type=int, default=1)
     arguments = parser.parse_args()
     answers = [answer for file in sorted(arguments.folder.glob("*.jsonl.gz")) for answer in read_answers(file)]
     if not answers:
         parser.error(f"{arguments.folder} holds no .jsonl.gz file")
-    repeated = itertools.islice(itertools.cycle(answers), arguments.responses)
+    neighbours = (answer for answer in itertools.cycle(answers) for _ in range(arguments.together))
+    repeated = itertools.islice(neighbours, arguments.responses)
     items = [(answer.text, answer.finish_reason, answer.gold) for answer in repeated]
     start = time.perf_counter()
     grades = grade_all(items, "math", arguments.processes)

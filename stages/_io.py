@@ -79,10 +79,14 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
+def json_line(row: dict[str, Any]) -> str:
+    """One line of a JSON Lines file, with its end."""
+    return json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n"
+
+
 def write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> None:
     with whole_file(path) as temporary, temporary.open("w", encoding="utf-8") as stream:
-        for row in rows:
-            stream.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")
+        stream.writelines(map(json_line, rows))
 
 
 def write_csv(path: Path, rows: list[dict[str, Any]]) -> None:

@@ -19,7 +19,7 @@ from stages._params import Params
 from stages._provenance import place, provenance, write_provenance
 from stages.core.ratio import BoundErrors, Bounds, Dual, check_bounds, scheduled_share, simulate
 from stages.data.prompts import load_tokenizer
-from stages.data.samples import AGAIN, check_samples, read_samples
+from stages.data.samples import AGAIN, check_keys, read_samples
 from stages.engines.base import open_engine
 from stages.engines.rollouts import make_requests
 from stages.engines.weights import require_checkpoint
@@ -77,7 +77,7 @@ def base_answers(root: Path, params: Params, control: ControlSet) -> list[list[t
     `ratio.bound_samples` answers of this model to each of these prompts."""
     path, model_path = root / "artifacts" / "control.parquet", root / params.model.path
     samples = read_samples(path, control.spec.digest, folder_digest(model_path))
-    check_samples(samples, {"control": control.problems}, path.name)
+    check_keys((sample.key for sample in samples), {"control": control.problems}, path.name)
     number, tokenizer = params.ratio.bound_samples, load_tokenizer(model_path)
     wanted = make_requests(tokenizer, control.problems, number)
     if [(s.problem_id, s.sample_index, tuple(s.prompt_ids)) for s in samples] != [

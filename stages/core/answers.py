@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 OPEN, CLOSE = "<think>", "</think>"
 ALTERNATIVE = " ||| "  # between gold answers of which each is accepted; no LaTeX answer holds it
@@ -63,6 +64,7 @@ def alternatives(gold: str) -> list[str]:
     return gold.split(ALTERNATIVE)
 
 
+@lru_cache(maxsize=1024)
 def normalise(answer: str) -> str:
     """For exact comparison: outer space, thousands commas and a leading plus go, integers lose leading zeros and `.0`."""
     text = re.sub(r"(?<=\d),(?=\d{3}\b)", "", answer.strip())

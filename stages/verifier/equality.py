@@ -13,15 +13,18 @@ from stages.verifier.spelling import IN_BASE, settled, spelled, unlabelled, with
 
 SMALL, SMALL_TOLERANCE = 1e-3, 1e-3  # below this size, numbers must agree to this share
 GSM8K_MARK = "####"
+KEPT = 1024  # golds and pairs: the samples of a question share their gold and mostly agree. What raises is not kept
 
 Parsed = list[Any]  # what math-verify found: expressions of sympy, then the text that it read
 
 
+@lru_cache(KEPT)
 def gold_text(gold: str) -> str:
     r"""The answer in a gold that may be a whole solution, ending in `#### 18` or holding `\boxed{18}`."""
     return spelled(gold.rpartition(GSM8K_MARK)[2] if GSM8K_MARK in gold else boxed_answer(gold) or gold)
 
 
+@lru_cache(KEPT)
 def same_answer(gold: str, answer: str) -> bool:
     """Whether `answer` equals `gold`, both as `spelled` gives them; raises what math-verify raises."""
     return any(
@@ -36,6 +39,7 @@ def _same(gold: str, answer: str) -> bool:
     return _equal(list(parsed(gold)), list(parsed(answer))) if verdict is None else verdict
 
 
+@lru_cache(KEPT)
 def shown(answer: str) -> str:
     """How an answer was read, for a person: the expression that math-verify makes of it, or the words."""
     found = parsed(answer)
@@ -47,7 +51,7 @@ def shown(answer: str) -> str:
         return answer
 
 
-@lru_cache(maxsize=64)  # the samples of a question, one after the other, share their gold
+@lru_cache(KEPT)
 def parsed(answer: str) -> tuple[Any, ...]:
     """What math-verify reads in `answer`; empty if nothing."""
     from math_verify import LatexExtractionConfig, parse

@@ -18,10 +18,13 @@ import importlib.util
 import logging
 import re
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
+from itertools import cycle, islice
+from math import ceil
 from multiprocessing import active_children, get_context
 
 from stages._errors import StageFailed, UserError
@@ -31,6 +34,8 @@ from stages.verifier.spelling import spelled
 
 CPU_SECONDS = 10.0  # per response; a typical one takes 0.003
 CLOCK_SECONDS = 120.0  # per response, for one that waits instead of computing; far from what a busy machine needs
+CHUNK = 8  # responses given to a worker at once: neighbours share their problem, and a message costs as much as a grade
+MAX_WAITING = 64  # chunks of one worker: what is in memory, and what it goes on with while another is slow
 GOLD_JOIN = " or "
 # <eos>, <|im_end|>, </s> and so on after the answer; the marks of the thought are not end tokens.
 END_TOKENS = re.compile(r"(?:\s*<(?!/?think>)[^<>\s]+>)+\s*$")
@@ -56,17 +61,25 @@ NO_VERDICT = Grade(correct=False, answer=None, error=True)
 def grade_all(
     items: Sequence[Item], verifier: str, processes: int, on_grade: Callable[[], object] = lambda: None
 ) -> list[Grade]:
-    """Grades of `items` in their order; `math` uses that many worker processes, `exact` none.
+    """Grades of `items` in their order; see `grade_each`."""
+    return list(grade_each(items, verifier, min(processes, ceil(len(items) / CHUNK)), on_grade))
 
-    `on_grade` is called, possibly from another thread, after each response that `math` has graded.
+
+def grade_each(
+    items: Iterable[Item], verifier: str, processes: int, on_grade: Callable[[], object] = lambda: None
+) -> Generator[Grade]:
+    """Grades of `items` in their order, as they come; `math` uses that many worker processes, `exact` none.
+
+    Takes at most `processes` x MAX_WAITING x CHUNK items ahead of the grade it gives. `on_grade` is called, possibly from
+    another thread, after each response that `math` has graded. Close it (contextlib.closing) if not all are taken.
     """
     if verifier == "exact":
-        return [grade_exact(*item) for item in items]
+        return (grade_exact(*item) for item in items)
     if verifier != "math":
         raise ValueError(f"unknown verifier {verifier!r}")
     if importlib.util.find_spec("math_verify") is None:
         raise UserError("data.verifier is math but math-verify is not installed; run `pip install -e '.[stages]'`.")
-    return _grade_math_all(items, processes, on_grade)
+    return _grade_math_each(items, processes, on_grade)
 
 
 def answer_text(text: str, finish_reason: str) -> str:
@@ -108,57 +121,80 @@ def grade_math(text: str, finish_reason: str, gold: str) -> Grade:
     return Grade(correct, answer, error=False, gold=GOLD_JOIN.join(map(shown, accepted)))
 
 
-def _grade_math_all(items: Sequence[Item], processes: int, on_grade: Callable[[], object]) -> list[Grade]:
-    """One single-process pool per share of the items, so that a killed worker takes only its own response with it."""
-    num_shares = min(processes, len(items))
-    grades = [NO_VERDICT] * len(items)
+def _grade_math_each(items: Iterable[Item], processes: int, on_grade: Callable[[], object]) -> Generator[Grade]:
+    """Chunks go to the workers in turn, and their grades are collected in the same turn."""
+    left = iter(items)
+    chunks = iter(lambda: list(islice(left, CHUNK)), [])
     with contextlib.ExitStack() as stack, _workers_end_with_us():
-        workers = _Workers(stack, on_grade)
-        shares = [items[offset::num_shares] for offset in range(num_shares)]
-        started = [workers.start(share) for share in shares]
-        for offset, share in enumerate(shares):
-            grades[offset::num_shares] = workers.collect(share, started[offset])
-    return grades
-
-
-@dataclass(frozen=True)
-class _Workers:
-    """Starts worker processes that end with `stack`."""
-
-    stack: contextlib.ExitStack
-    on_grade: Callable[[], object]
-
-    def start(self, share: Sequence[Item]) -> list[Future[Grade]]:
-        """Futures of a first harmless task and of `share`, in the order in which one new worker takes them up."""
-        executor = ProcessPoolExecutor(1, get_context("spawn"), initializer=_prepare)
-        self.stack.callback(executor.shutdown, cancel_futures=True)
-        futures = [executor.submit(_ready)]
-        with contextlib.suppress(BrokenProcessPool):
-            for item in share:
-                futures.append(executor.submit(_grade_limited, (CPU_SECONDS, CLOCK_SECONDS), *item))
-                futures[-1].add_done_callback(self._count)
-        return futures
-
-    def _count(self, future: Future[Grade]) -> None:
-        if not future.cancelled() and not isinstance(future.exception(), BrokenProcessPool):
-            self.on_grade()
-
-    def collect(self, share: Sequence[Item], futures: list[Future[Grade]]) -> Iterator[Grade]:
-        """Grades in order. The first future that a dead worker left behind is the response it died of."""
-        num_done = 0
-        while True:
-            if futures[0].exception() is not None:
-                raise StageFailed(f"The math verifier does not start ({futures[0].exception()}); run `tldr doctor`.")
-            for future in futures[1:]:
-                error = future.exception()
-                yield NO_VERDICT if error else future.result()
-                num_done += 1
-                if isinstance(error, BrokenProcessPool):
-                    self.on_grade()
-                    break
-            if num_done == len(share):
+        workers = [stack.enter_context(contextlib.closing(_Worker(on_grade))) for _ in range(processes)]
+        for worker, chunk in zip(cycle(workers), islice(chunks, processes * MAX_WAITING)):
+            worker.add(chunk)
+        for worker in cycle(workers):
+            if not worker.waiting:
                 return
-            futures = self.start(share[num_done:])
+            yield from worker.collect()
+            for chunk in islice(chunks, 1):
+                worker.add(chunk)
+
+
+class _Worker:
+    """One worker process, another after one that died; gives the grades of its chunks in the order it was given them."""
+
+    def __init__(self, on_grade: Callable[[], object]) -> None:
+        self.waiting: deque[tuple[Sequence[Item], Future[list[Grade]]]] = deque()
+        self._on_grade = on_grade
+        self._start()
+
+    def _start(self) -> None:
+        self._executor = ProcessPoolExecutor(1, get_context("spawn"), initializer=_prepare)
+        self._ready = self._executor.submit(_ready)
+
+    def add(self, chunk: Sequence[Item]) -> None:
+        self.waiting.append((chunk, self._submit(chunk)))
+
+    def _submit(self, chunk: Sequence[Item]) -> Future[list[Grade]]:
+        try:
+            future = self._executor.submit(_grade_chunk, (CPU_SECONDS, CLOCK_SECONDS), chunk)
+        except BrokenProcessPool as error:
+            future = Future()
+            future.set_exception(error)
+        future.add_done_callback(lambda done: self._count(done, len(chunk)))
+        return future
+
+    def _count(self, future: Future[list[Grade]], number: int) -> None:
+        if not future.cancelled() and not future.exception():
+            for _ in range(number):
+                self._on_grade()
+
+    def collect(self) -> list[Grade]:
+        """Grades of the longest waiting chunk. If the worker died of it, its items are graded again one by one, so that
+        only the response that it died of is without a verdict."""
+        chunk, future = self.waiting.popleft()
+        if self._lives_after(future):
+            return future.result()
+        grades = [self._alone(item) for item in chunk]
+        self.waiting = deque((later, self._submit(later)) for later, _ in self.waiting)
+        return grades
+
+    def _alone(self, item: Item) -> Grade:
+        future = self._submit([item])
+        if self._lives_after(future):
+            return future.result()[0]
+        self._on_grade()
+        return NO_VERDICT
+
+    def _lives_after(self, future: Future[list[Grade]]) -> bool:
+        """Whether there is a result; a worker that died over it is replaced. StageFailed if the worker never started."""
+        if not isinstance(future.exception(), BrokenProcessPool):
+            return True
+        if self._ready.exception() is not None:
+            raise StageFailed(f"The math verifier does not start ({self._ready.exception()}); run `tldr doctor`.")
+        self._executor.shutdown()
+        self._start()
+        return False
+
+    def close(self) -> None:
+        self._executor.shutdown(cancel_futures=True)
 
 
 @contextlib.contextmanager
@@ -187,12 +223,18 @@ def _ready() -> Grade:
     return WRONG
 
 
+def _grade_chunk(seconds: tuple[float, float], chunk: Sequence[Item]) -> list[Grade]:
+    return [_grade_limited(seconds, *item) for item in chunk]
+
+
 def _grade_limited(seconds: tuple[float, float], text: str, finish_reason: str, gold: str) -> Grade:
     """In a worker: grade, or die after that much CPU time or that much time by the clock."""
     signal.setitimer(signal.ITIMER_PROF, seconds[0])
     signal.setitimer(signal.ITIMER_REAL, seconds[1])
     try:
         return grade_math(text, finish_reason, gold)
+    except Exception:  # noqa: BLE001 - math-verify and sympy raise anything
+        return NO_VERDICT
     finally:
         signal.setitimer(signal.ITIMER_PROF, 0.0)
         signal.setitimer(signal.ITIMER_REAL, 0.0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import random
 import re
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 from stages.verifier.final_answer import final_answer
 from stages.verifier.grade import grade_all
 from tests.paths import SHARED_DATA
+from tests.verifier.plain import grade_alone, with_gold
 
 FORMS = Path(__file__).parent / "golden" / "answer_forms.csv"
 MATH500 = SHARED_DATA / "benchmarks" / "math500.jsonl"
@@ -26,6 +28,23 @@ def test_every_golden_form_is_graded_as_a_reader_would() -> None:
     assert not [row for row, grade in zip(rows, grades, strict=True) if grade.error]
     assert not [row for row, grade in zip(rows, grades, strict=True) if grade.correct != (row["correct"] == "1")]
     assert sum(row["correct"] == "0" for row in rows) >= 100 and sum(row["correct"] == "1" for row in rows) >= 100
+
+
+def test_verdicts_on_repeated_pairs_are_those_on_each_alone() -> None:
+    """Golden forms, and each gold with the answers of others: with errors, repeats and changing neighbours."""
+    with FORMS.open(encoding="utf-8", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    rng = random.Random(11)
+    golds = [*(row["gold"] for row in rows), "$ $"]
+    pairs = [(row["response"], row["gold"]) for row in rows]
+    pairs += [(rng.choice(rows)["response"], rng.choice(golds)) for _ in range(400)]
+    pairs += [(rng.choice(rows[:20])["response"], "$ $") for _ in range(5)]
+    alone = [grade_alone((response, "stop", gold)) for response, gold in pairs]
+    places = [rng.randrange(len(pairs)) for _ in range(600)]
+    places = [place for place in places for _ in range(rng.choice((1, 1, 2, 5)))]
+    grades = grade_all([(pairs[place][0], "stop", pairs[place][1]) for place in places], "math", processes=2)
+    assert with_gold(grades) == with_gold([alone[place] for place in places])
+    assert {grade.error for grade in grades} == {True, False} == {grade.correct for grade in grades}
 
 
 def near_misses(gold: str) -> list[str]:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import closing
+from multiprocessing import active_children
+
 import pytest
 
 from stages.verifier import grade as verifier
-from stages.verifier.grade import NO_VERDICT, WRONG, Grade, answer_text, grade_all
+from stages.verifier.grade import NO_VERDICT, WRONG, Grade, Item, answer_text, grade_all, grade_each
 
 TRACE = "a 9 + 8 = 6 ; b 6 * 4 = 2 ; . </think> answer 2 <eos>"
 
@@ -103,3 +107,47 @@ def test_how_the_gold_was_read_is_told() -> None:
     golds = {"3.0": "3", r"\frac12": "1/2", "4210_5": "4210_5", r"\text{east}": r"east", "80 ||| 81": "80 or 81"}
     grades = grade_all([(r"\boxed{0}", "stop", gold) for gold in golds], "math", processes=1)
     assert [grade.gold for grade in grades] == list(golds.values())
+
+
+def numbered(number: int, taken: list[int]) -> Iterator[Item]:
+    """Responses of which every third is right; `taken` tells how many were asked for."""
+    for index in range(number):
+        taken.append(index)
+        yield rf"\boxed{{{index % 3}}}", "stop", "1"
+
+
+def test_grades_come_in_order_before_all_responses_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(verifier, "MAX_WAITING", 2)
+    taken: list[int] = []
+    with closing(grade_each(numbered(203, taken), "math", processes=2)) as grades:
+        first = next(grades)
+        assert len(taken) <= 2 * 2 * verifier.CHUNK
+        assert [grade.correct for grade in (first, *grades)] == [index % 3 == 1 for index in range(203)]
+
+
+def test_workers_end_when_no_more_grades_are_taken() -> None:
+    before = set(active_children())
+    with closing(grade_each(numbered(10_000, []), "math", processes=2)) as grades:
+        next(grades)
+        assert len(set(active_children()) - before) == 2
+    assert set(active_children()) <= before
+
+
+@pytest.mark.parametrize("place", [0, 3, 7])
+def test_only_the_response_that_a_worker_died_of_is_without_a_verdict(
+    monkeypatch: pytest.MonkeyPatch, place: int
+) -> None:
+    monkeypatch.setattr(verifier, "CPU_SECONDS", 1.0)
+    items = list(numbered(2 * verifier.CHUNK + 1, []))
+    items[place] = (r"\boxed{9^{9^{9^9}}}", "stop", "1")
+    counted: list[int] = []
+    grades = grade_all(items, "math", 1, lambda: counted.append(1))
+    assert [index for index, grade in enumerate(grades) if grade.error] == [place]
+    assert [grade.correct for grade in grades] == [index % 3 == 1 and index != place for index in range(len(items))]
+    assert len(counted) == len(items)
+
+
+def test_exact_grades_one_response_at_a_time() -> None:
+    taken: list[int] = []
+    assert next(grade_each(numbered(5, taken), "exact", processes=2)) == WRONG
+    assert taken == [0]

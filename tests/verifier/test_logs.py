@@ -15,6 +15,7 @@ import pytest
 from stages.cli.grade import Answer, read_answers
 from stages.verifier.grade import Grade, grade_all
 from tests.paths import SHARED_DATA
+from tests.verifier.plain import grade_alone, with_gold
 
 LOGS = SHARED_DATA / "r1_logs"
 NAMES = ("static-7b_amc23", "static-7b_math500", "tldr-7b_amc23", "tldr-7b_math500")
@@ -72,3 +73,11 @@ def test_verdicts_depend_neither_on_processes_nor_on_what_came_before(graded: Gr
     random.Random(5).shuffle(pairs)
     again = grade([answer for answer, _ in pairs], processes=4)
     assert again == [grade for _, grade in pairs]
+
+
+def test_verdicts_on_neighbours_that_repeat_are_those_on_each_alone(graded: Graded) -> None:
+    """As the answers to a problem stand in samples.parquet, where what was found for one is kept for the next."""
+    pairs = [pair for rows in graded.values() for pair in rows]
+    again = grade([answer for answer, _ in pairs for _ in range(3)], processes=2)
+    alone = with_gold([grade_alone((answer.text, answer.finish_reason, answer.gold)) for answer, _ in pairs])
+    assert [with_gold(again[start::3]) == alone for start in range(3)] == [True] * 3
