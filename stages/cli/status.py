@@ -100,13 +100,15 @@ def _describe(change: Any) -> list[str]:
 
 
 def partial_bytes(root: Path, stage: str) -> int:
-    """Size of the unfinished work of a stage, of whichever parameters; finished work that is still there does not count."""
+    """Size of the unfinished work of a stage and its shards, of whichever parameters; finished work that is still there does
+    not count."""
     from stages._work import ASIDE, DONE
     from stages.cli.gc import is_folder, measure
 
+    work, name = root / ".tldr" / "work", work_name(stage)
     return sum(
         measure(folder)[0]
-        for folder in (root / ".tldr" / "work" / work_name(stage)).glob("*")
+        for folder in (*work.glob(f"{name}/*"), *work.glob(f"{name}-shard-*-of-*/*"))
         if is_folder(folder) and not folder.name.startswith(ASIDE) and not os.access(folder / DONE, os.F_OK)
     )
 

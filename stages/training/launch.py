@@ -27,6 +27,7 @@ CPU_ENVIRONMENT = {
     "DS_ACCELERATOR": "cpu",
 }
 PARAMS, STOP = "params.json", "stop"
+STAGE_PID = "TLDR_STAGE_PID"
 PR_SET_PDEATHSIG = 1  # <sys/prctl.h>
 GRACE_SECONDS = 60.0
 DEFAULT_PORT = "29500"  # torchrun's
@@ -113,7 +114,11 @@ def run_launch(params: Params, root: Path, work: Path) -> None:
     process = subprocess.Popen(
         command(params, root, work, os.environ),
         cwd=root,
-        env={**os.environ, **(CPU_ENVIRONMENT if params.container.device == "cpu" else {})},
+        env={
+            **os.environ,
+            STAGE_PID: str(os.getpid()),
+            **(CPU_ENVIRONMENT if params.container.device == "cpu" else {}),
+        },
         start_new_session=True,
         preexec_fn=end_with_parent,
     )
@@ -167,6 +172,17 @@ def end_with_parent() -> None:
     parent = os.getppid()
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:  # it went in between
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def end_with_launcher() -> None:
+    """The same for a training process, which gets here seconds after it was started: if the stage is no ancestor of it any
+    more, its launcher was killed meanwhile, and it would wait for the others for half an hour."""
+    import psutil
+
+    end_with_parent()
+    stage = os.environ.get(STAGE_PID)
+    if stage is not None and int(stage) not in {process.pid for process in psutil.Process().parents()}:
         os.kill(os.getpid(), signal.SIGKILL)
 
 

@@ -17,7 +17,7 @@ from stages._errors import DISK_FULL, EXIT_BUG, EXIT_CTRL_C, EXIT_STAGE_FAILED, 
 from stages._io import read_json
 from stages._params import check_params
 from stages.training.inputs import read_inputs
-from stages.training.launch import PARAMS, STOP, AllFailed, AllStopped, end_with_parent, leave_outcome
+from stages.training.launch import PARAMS, STOP, AllFailed, AllStopped, end_with_launcher, leave_outcome
 from stages.training.session import train
 
 POLL_SECONDS = 0.2
@@ -25,7 +25,7 @@ POLL_SECONDS = 0.2
 
 def main(root: Path, work: Path) -> int:
     """The exit code; only the first process prints its error, the stage does so again."""
-    end_with_parent()  # torchrun leaves its workers alive when it is killed
+    end_with_launcher()  # torchrun leaves its workers alive when it is killed
     rank = int(os.environ["RANK"])
     if rank == 0:
         threading.Thread(target=_watch, args=(work / STOP,), daemon=True).start()

@@ -208,3 +208,5 @@ def test_status_counts_unfinished_work_of_whichever_parameters(checkout: Path) -
     folders = [make(checkout, "train", seed) for seed in (1, 2)]
     make(checkout, "train", 3, done=True)
     assert partial_bytes(checkout, "train") == sum(measure(folder)[0] for folder in folders) > 2000
+    shards = [make(checkout, f"sample-shard-{index}-of-2", 1) for index in range(2)]
+    assert partial_bytes(checkout, "sample") == sum(measure(folder)[0] for folder in shards) > 2000

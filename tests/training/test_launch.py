@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -15,7 +16,18 @@ from stages import train as stage
 from stages._errors import EXIT_INTERRUPTED, Interrupted, StageFailed, UserError
 from stages._io import write_json, write_text
 from stages.training import worker
-from stages.training.launch import CONFIGS, PARAMS, STOP, check_launch, command, leave_outcome, machine_rank, outcome
+from stages.training.launch import (
+    CONFIGS,
+    PARAMS,
+    STAGE_PID,
+    STOP,
+    check_launch,
+    command,
+    leave_outcome,
+    machine_rank,
+    outcome,
+)
+from tests.paths import ROOT
 from tests.toy_model import save_random_model
 from tests.training.toy_stage import prepare, results, start, toy_params
 
@@ -65,7 +77,7 @@ def test_a_full_disk_is_named_by_a_process_of_several_too(tmp_path, monkeypatch,
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setenv("RANK", "1")
-    monkeypatch.setattr(worker, "end_with_parent", lambda: None)
+    monkeypatch.setattr(worker, "end_with_launcher", lambda: None)
     monkeypatch.setattr(worker, "read_inputs", full)
     if not room:
         monkeypatch.setattr(worker, "leave_outcome", full)
@@ -170,6 +182,16 @@ def test_nothing_outlives_the_stage(folder, tmp_path):
     killed.wait()
     assert killed.stdout.read() is not None  # the pipe closes when the last of them is gone
     assert not processes_in(tmp_path)
+
+
+@pytest.mark.model
+def test_a_process_whose_launcher_went_before_it_was_up_goes_too(tmp_path):
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    line = [sys.executable, "-m", "stages.training.worker", str(tmp_path), str(tmp_path)]
+    for pid, code in ((gone.pid, -signal.SIGKILL), (os.getpid(), 2)):  # 2: there are no parameters in that folder
+        done = subprocess.run(line, cwd=ROOT, env={**os.environ, "RANK": "1", STAGE_PID: str(pid)}, timeout=120)
+        assert done.returncode == code
 
 
 def processes_in(root):
