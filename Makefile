@@ -20,7 +20,7 @@ repro: $(VENV)/.installed
 
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest -m "not (vllm or cluster or containers or pipeline or model)" -n 2 --dist loadfile
-	$(BIN)/python -m pytest -m "(cluster or containers or pipeline or model) and not vllm"
+	$(BIN)/python -m pytest -m "(cluster or containers or pipeline or model) and not vllm" -n 2 --dist loadfile
 
 test-vllm: $(VLLM_VENV)/.installed
 	$(VLLM_VENV)/bin/python -m pytest -m vllm
