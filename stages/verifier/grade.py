@@ -34,7 +34,7 @@ from stages.verifier.spelling import spelled
 
 CPU_SECONDS = 10.0  # per response; a typical one takes 0.003
 CLOCK_SECONDS = 120.0  # per response, for one that waits instead of computing; far from what a busy machine needs
-CHUNK = 64  # responses given to a worker at once: neighbours share their problem, and a message costs as much as a grade
+CHUNK = 64  # responses given to a worker at once: neighbours share their problem, a message costs as much as a grade
 MAX_WAITING = 16  # chunks of one worker: what is in memory, and what it goes on with while another is slow
 GOLD_JOIN = " or "
 # <eos>, <|im_end|>, </s> and so on after the answer; the marks of the thought are not end tokens.
