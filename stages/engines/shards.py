@@ -77,6 +77,7 @@ def take_over(root: Path, stage: str, work: Path, record: dict[str, Any]) -> Tak
     """Copy the answers of the stage's shards into its own work folder `work`.
 
     `record` is the stage's provenance. UserError while a shard is being drawn, and for answers that other libraries drew.
+    Where the disk knows no locks it cannot be seen that one is: then what it has is taken, and the rest drawn twice.
     Says on standard error what was taken, and what was not because it belongs to other parameters, inputs or code.
     """
     taken, number, others = Taken([], []), 0, 0
@@ -85,11 +86,11 @@ def take_over(root: Path, stage: str, work: Path, record: dict[str, Any]) -> Tak
         for found in survey(base):
             if found.name != work.name:
                 others += found.state == UNFINISHED
-            elif found.state in (IN_USE, UNKNOWN):
+            elif found.state == IN_USE:
                 raise UserError(
                     f"Shard {name} of {stage} is being drawn; wait until it has ended, or stop it, and run again."
                 )
-            elif found.state == UNFINISHED and (found.path / RECORD).exists():  # else it ended before its first answer
+            elif found.state in (UNFINISHED, UNKNOWN) and (found.path / RECORD).exists():  # else it has no answers
                 device_name = _checked_device(name, stage, found.path, record)
                 number += _copy(found.path, work)
                 taken.folders.append(found.path)
@@ -119,7 +120,7 @@ def mark_taken(taken: Taken) -> None:
 
 
 def merged_record(record: dict[str, Any], taken: Taken) -> dict[str, Any]:
-    """The stage's provenance with every GPU that drew an answer."""
+    """The stage's provenance with the GPUs of all jobs, this one's too."""
     own = record[DEVICE_NAME]
     names = sorted({*taken.device_names, *([] if own is None else [own])})
     return record | {DEVICE_NAME: ", ".join(names) or None}

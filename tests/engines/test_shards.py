@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +103,16 @@ def test_a_shard_that_is_being_drawn_is_waited_for(tmp_path: Path) -> None:
         pytest.raises(UserError, match=r"^Shard 1/2 of sample is being drawn; wait until"),
     ):
         taken_over(tmp_path)
+
+
+def test_a_disk_without_locks_is_no_obstacle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def flock(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    for index in range(2):
+        draw(tmp_path, Shard(index, 2))
+    assert taken_over(tmp_path)[1] == REQUESTS
 
 
 def test_a_shard_of_another_stage_is_none_of_ours(tmp_path: Path) -> None:
