@@ -25,7 +25,7 @@ from stages.data.problems import Problem
 Words = tuple[str, ...]
 
 MAX_NAMED = 10
-STOCK_PHRASE = 100  # problems that share an n-gram, from which on it says nothing ("m and n are relatively prime positive")
+STOCK_PHRASE = 100  # problems that share an n-gram ("m and n are relatively prime"), from which on it says nothing
 THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
 LAYOUT = re.compile(r"\\(?:left|right|text|mathrm|displaystyle|[dt](?=frac)|[,;:! ])")
 # Numbers, words and single symbols; operators are words, punctuation and LaTeX grouping are not.
