@@ -26,6 +26,7 @@ from stages.cli.run import ENVIRONMENT
 
 ROOT = Path(__file__).resolve().parents[1]
 EVALUATION, CHECKPOINT = "control evaluation", "checkpoint for resuming, beside it"
+CHOICE = "choice of the checkpoint, on the whole control set"
 PARTS = {  # (module, attribute) -> row of the table: what an evaluation consists of
     ("stages.training.control_loop", "gather"): "weights out of the trainer",
     ("stages.training.snapshot", "write_model"): "model folder written",
@@ -73,8 +74,8 @@ class Times:
 
 
 def closed_loop() -> None:
-    """Wall time from the first step to the last decision: start-up of trainer and engine is not in it."""
-    from stages.training import session
+    """Wall time from the first step to the choice of the checkpoint: start-up of trainer and engine is not in it."""
+    from stages.training import pilot, session
     from stages.training.control_loop import ControlLoop
     from stages.training.inputs import read_inputs
     from stages.training.trainer import MixtureTrainer
@@ -86,23 +87,25 @@ def closed_loop() -> None:
     times.watch(ControlLoop, "_next_share", EVALUATION)
     times.watch(MixtureTrainer, "_save_checkpoint", CHECKPOINT)
     times.watch(MixtureTrainer, "train_from", "training")
+    times.watch(pilot, "confirmed", CHOICE)
     with tempfile.TemporaryDirectory() as folder:
         session.train(params, inputs, Path(folder))
     print_shares(params, times)
 
 
 def print_shares(params: Params, times: Times) -> None:
-    whole, evaluations = times.total("training"), times.seconds[EVALUATION]
+    whole, evaluations = times.total("training") + times.total(CHOICE), times.seconds[EVALUATION]
+    asked = params.ratio.control_questions or "all"
     print(
         f"{params.train.max_steps} steps of {params.train.batch_size} examples, {len(evaluations)} control evaluations "
-        f"(update_every {params.train.update_every}, {params.ratio.control_samples} answers per question, engine "
+        f"(update_every {params.train.update_every}, {asked} questions, {params.ratio.control_samples} answers each, engine "
         f"{params.engine.name} x {params.engine.processes}, {params.train.control_engine}).\n"
     )
     print("| part | seconds, each | share of training, % |\n|---|---|---:|")
-    names = [EVALUATION, *PARTS.values(), CHECKPOINT]
+    names = [EVALUATION, *PARTS.values(), CHECKPOINT, CHOICE]
     graded, answered = PARTS["stages.training.control", "grade_responses"], PARTS["stages.training.pilot", "answer"]
     times.seconds[answered] = [
-        both - alone for both, alone in zip(times.seconds[answered], times.seconds[graded], strict=True)
+        both - alone for both, alone in zip(times.seconds[answered], times.seconds[graded], strict=False)
     ]
     for name in names:
         each = ", ".join(f"{seconds:.2f}" for seconds in times.seconds[name])

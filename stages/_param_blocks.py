@@ -149,6 +149,7 @@ class RatioParams(Block):
     margin: OpenShare
     dual_step: Positive
     dead_zone: NonNegative
+    control_questions: Annotated[int, Field(ge=8)] | None
     control_samples: Count
     bound_samples: Count
     short_bound: ShortBoundParams
@@ -244,6 +245,7 @@ class SelectParams(Block):
     margin: OpenShare
     alpha: OpenShare
     power: OpenShare
+    candidates: Count
 
 
 class EvaluateParams(Block):

@@ -33,6 +33,7 @@ from stages.training.control import (
     score,
     standard_error,
 )
+from stages.training.screening import num_asked
 from stages.verifier.grade import Grade, grade_all
 
 KEYS = (
@@ -138,16 +139,18 @@ def _steady_eta(params: Params, long: Score, bounds: Bounds) -> float:
     if ratio.on_noisy_control == "error":
         raise StageFailed(
             f"The accuracy gap behind the second benefit ({gap:.4f}) is within 3 standard errors of the control accuracy "
-            f"({accuracy_error:.4f} each): use more control questions, raise ratio.short_bound.accuracy_tolerance, or "
-            "set ratio.on_noisy_control to lower_eta."
+            f"({accuracy_error:.4f} each): raise ratio.control_questions or ratio.control_samples, raise "
+            "ratio.short_bound.accuracy_tolerance, or set ratio.on_noisy_control to lower_eta."
         )
     return min(ratio.eta, 0.5 * gap / accuracy_error)
 
 
 def _loss_error(params: Params, long: Score) -> float:
-    """Standard error of a control accuracy against the base model's, if the two answered independently."""
-    num_answers = len(long.question_accuracy) * params.ratio.control_samples
-    return math.sqrt(2.0 * long.accuracy * (1.0 - long.accuracy) / num_answers)
+    """Standard error of an update's control accuracy against the base model's, if the two answered independently."""
+    num_questions, ratio = len(long.question_accuracy), params.ratio
+    at_update = num_asked(params, num_questions) * ratio.control_samples
+    shares = 1.0 / at_update + 1.0 / (num_questions * ratio.bound_samples)
+    return math.sqrt(long.accuracy * (1.0 - long.accuracy) * shares)
 
 
 def _bound_advice(params: Params) -> str:

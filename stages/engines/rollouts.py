@@ -16,12 +16,14 @@ from stages.engines.base import DecodeSpec, Engine, Request, Response
 from stages.engines.progress import track
 
 
-def make_requests(tokenizer: Any, problems: Sequence[Problem], num_samples: int) -> list[Request]:
-    """`num_samples` requests per problem, in file order."""
+def make_requests(
+    tokenizer: Any, problems: Sequence[Problem], num_samples: int, first_sample: int = 0
+) -> list[Request]:
+    """`num_samples` requests per problem, in file order; their sample indices begin with `first_sample`."""
     requests = []
     for problem in problems:
         ids = prompt_ids(tokenizer, problem.prompt)
-        requests += [Request(problem.id, index, ids) for index in range(num_samples)]
+        requests += [Request(problem.id, index, ids) for index in range(first_sample, first_sample + num_samples)]
     return requests
 
 

@@ -58,6 +58,22 @@ class Score:
     def tokens_error(self) -> float:
         return standard_error(self.question_tokens)
 
+    def row(self) -> dict[str, Any]:
+        """For a log of JSON lines."""
+        return {
+            "question_accuracy": list(self.question_accuracy),
+            "question_tokens": list(self.question_tokens),
+            "truncation_rate": self.truncation_rate,
+        }
+
+
+def scores(rows: Sequence[dict[str, Any]]) -> list[tuple[int, Score]]:
+    """(step, score) of every row of a log."""
+    return [
+        (row["step"], Score(tuple(row["question_accuracy"]), tuple(row["question_tokens"]), row["truncation_rate"]))
+        for row in rows
+    ]
+
 
 def control_set(root: Path, params: Params) -> ControlSet:
     problems = tuple(read_problems(root / params.data.control.path))
@@ -65,15 +81,21 @@ def control_set(root: Path, params: Params) -> ControlSet:
 
 
 def answer(
-    control: ControlSet, engine: Engine, model_path: Path, num_samples: int, seed: int, title: str
+    control: ControlSet,
+    engine: Engine,
+    model_path: Path,
+    num_samples: int,
+    seed: int,
+    title: str,
+    first_sample: int = 0,
 ) -> list[list[tuple[Response, Grade]]]:
-    """Graded answers, one list of `num_samples` per question, in item order.
+    """Graded answers, one list of `num_samples` per question, in item order; sample indices begin with `first_sample`.
 
     Not resumable on purpose: a half-repeated evaluation would be batched differently, round differently, and could
     move the ratio, and then a resumed run would not end with the weights of an uninterrupted one.
     """
     tokenizer = load_tokenizer(model_path)
-    requests = make_requests(tokenizer, control.problems, num_samples)
+    requests = make_requests(tokenizer, control.problems, num_samples, first_sample)
     drawn = {
         (r.problem_id, r.sample_index): r
         for r in track(engine.generate(requests, control.spec, seed), len(requests), title)

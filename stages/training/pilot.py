@@ -15,23 +15,38 @@ from typing import Any
 from stages._io import AppendLog
 from stages._params import Params
 from stages.training.checkpoints import keep_served, served
-from stages.training.control import Score, answer, score
+from stages.training.confirmation import confirmed, promising
+from stages.training.control import Score, answer, score, scores
 from stages.training.course import Course
 from stages.training.examples import Batches, realised_shares
 from stages.training.inputs import Inputs
 from stages.training.progress import TrainingProgress
+from stages.training.screening import asked, estimate, is_screened, part
 from stages.training.selection import select_checkpoint
 from stages.training.serving import ControlServer, proven
-from stages.training.steering import decide, scores
+from stages.training.steering import decide
 
 WINDOWS = "windows.jsonl"
 
 
-def prune(work: Path, params: Params, base: Score, rows: list[dict[str, Any]]) -> None:
-    """Remove the model folders that no later decision can select: all but that of the last row and the best so far."""
-    if rows:
-        best = select_checkpoint(base, scores(rows), params.select.margin, params.select.alpha)
-        keep_served(work, {best.step, rows[-1]["step"]})
+def recorded(work: Path) -> list[dict[str, Any]]:
+    """The rows of the control evaluations so far; a torn last line is dropped."""
+    if not (work / WINDOWS).exists():
+        return []
+    with AppendLog(work / WINDOWS) as log:
+        return list(log.rows)
+
+
+def prune(work: Path, params: Params, inputs: Inputs, rows: list[dict[str, Any]]) -> None:
+    """Remove the model folders that no later decision can select: all but that of the last row and the best so far, which
+    are several where the whole control set is answered after training."""
+    if not rows:
+        return
+    if is_screened(params, inputs.control):
+        best = promising(inputs.base, rows, params.select)
+    else:
+        best = [select_checkpoint(inputs.base, scores(rows), params.select.margin, params.select.alpha).step]
+    keep_served(work, {*best, rows[-1]["step"]})
 
 
 class Pilot:
@@ -55,15 +70,25 @@ class Pilot:
 
     def decide(self, step: int, weights: dict[str, Any], model: Any, losses: list[float]) -> float:
         """The share of the window that starts after `step`; `losses` are those of the window that ended there."""
+        questions = asked(self._params, len(self._inputs.control.problems), len(self._rows))
         with self.progress.paused(), self._interruptible():
-            measured, digest = self._evaluate(step, weights, model)
-        row = decide(self._params, self._inputs.schedule, self._rows, step, measured, self._inputs.base)
+            found, digest = self._evaluate(step, weights, model, questions)
+        measured = estimate(self._inputs.base, questions, found, self._params.ratio.control_samples)
+        row = decide(self._params, self._inputs.schedule, self._rows, step, measured)
         row |= self._realised(step) | {"training_loss": math.fsum(losses) / len(losses), "weights": digest}
+        row |= found.row() | {"questions": questions}
         self._rows.append(row)
         self._log.append(row)
-        prune(self._work, self._params, self._inputs.base, self._rows)
+        prune(self._work, self._params, self._inputs, self._rows)
         self.progress.control(step, measured.accuracy, measured.mean_tokens, row["next_short_share"])
         return float(row["next_short_share"])
+
+    def confirm(self) -> None:
+        """After training: the engine that is up answers what the choice of the checkpoint needs, if it can read folders."""
+        engine = self._server.reader()
+        if engine is not None:
+            with self._interruptible():
+                confirmed(self._params, self._inputs, self._work, self._rows, engine)
 
     def watch(self, step: int, loss: float) -> None:
         """After every step, for the display."""
@@ -71,22 +96,20 @@ class Pilot:
         num_tokens = sum(example.num_tokens for _, example in pairs)
         self.progress.step(step, loss, num_tokens, self._course.share_at(step - 1))
 
-    def _evaluate(self, step: int, weights: dict[str, Any], model: Any) -> tuple[Score, str]:
-        """The control score of the weights in training, and their digest."""
+    def _evaluate(self, step: int, weights: dict[str, Any], model: Any, questions: list[int]) -> tuple[Score, str]:
+        """What the weights in training score on these control questions, and their digest.
+
+        Where the whole set is answered later, it is by other answers: what looked short by luck has to be so again.
+        """
         from stages.training.snapshot import Snapshot, write_model
 
         params = self._params
         folder = served(self._work, step)
         write_model(weights, self._inputs.model_path, params.model.dtype, folder)
+        control, number = part(self._inputs.control, questions), params.ratio.control_samples
+        first = number if is_screened(params, self._inputs.control) else 0
         with proven(self._server, Snapshot(weights, folder, model)) as (engine, digest):
-            answers = answer(
-                self._inputs.control,
-                engine,
-                folder,
-                params.ratio.control_samples,
-                params.seed,
-                f"control {folder.name}",
-            )
+            answers = answer(control, engine, folder, number, params.seed, f"control {folder.name}", first)
         return score(answers), digest
 
     def _realised(self, step: int) -> dict[str, float]:

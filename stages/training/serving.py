@@ -32,6 +32,10 @@ class ControlServer(Protocol):
         """Leave the machine to the trainer until the next `hand_over`."""
         ...
 
+    def reader(self) -> Engine | None:
+        """The engine, if it can answer from any model folder."""
+        ...
+
     def __enter__(self) -> ControlServer: ...
 
     def __exit__(self, *error: object) -> None: ...
@@ -56,6 +60,9 @@ class ReloadServer:
 
     def rest(self) -> None: ...
 
+    def reader(self) -> Engine:
+        return self._engine
+
 
 class LiveServer:
     """The model in training itself, through transformers: no copy, no second process."""
@@ -74,6 +81,8 @@ class LiveServer:
         return LiveEngine(snapshot.model, self._settings.batch_size, self._settings.evict_every)
 
     def rest(self) -> None: ...
+
+    def reader(self) -> None: ...
 
 
 class ColocatedServer:
@@ -100,6 +109,8 @@ class ColocatedServer:
 
     def rest(self) -> None:
         self._engine.sleep()
+
+    def reader(self) -> None: ...
 
 
 def open_server(params: Params, model_path: Path) -> ControlServer:

@@ -6,6 +6,7 @@ Reads and writes the work folder only. Alone, or one of the processes of `accele
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import signal
 from collections.abc import Iterator
@@ -63,7 +64,7 @@ def train(params: Params, inputs: Inputs, work: Path) -> None:
         if _is_first():
             remove_torn(work, step)
             log = stack.enter_context(AppendLog(work / WINDOWS))
-            prune(work, params, inputs.base, log.rows)  # killed in between
+            prune(work, params, inputs, log.rows)  # killed in between
             course.shares = shares_so_far(inputs.schedule, log.rows)
             if step == train.max_steps and not course.undecided(step):
                 return
@@ -77,6 +78,17 @@ def train(params: Params, inputs: Inputs, work: Path) -> None:
         prepare(params)
         stack.enter_context(handled({signal.SIGTERM: stop.request}))
         _train(params, inputs, work, batches, course, pilot, stop)
+        _free_gpu()
+        if pilot is not None and train.launch.kind == "single":  # else the stage does it, with all GPUs to itself
+            pilot.confirm()
+
+
+def _free_gpu() -> None:
+    """Give back what the trainer held: an engine may start in its place."""
+    import torch
+
+    gc.collect()
+    torch.cuda.empty_cache()
 
 
 def _train(

@@ -7,7 +7,7 @@ from typing import Any
 from stages._param_blocks import RatioParams
 from stages._params import Params
 from stages.core.ratio import Bounds, Dual, RatioStep, benefit_errors, next_ratio, scheduled_share
-from stages.training.control import Score, loss_error
+from stages.training.screening import Estimate
 
 
 def shares_so_far(schedule: dict[str, Any], rows: list[dict[str, Any]]) -> list[float]:
@@ -20,19 +20,18 @@ def decide(
     schedule: dict[str, Any],
     rows: list[dict[str, Any]],
     step: int,
-    measured: Score,
-    base: Score,
+    measured: Estimate,
 ) -> dict[str, Any]:
-    """The row of this control evaluation, with the share of the next window; `base` is the base model's score.
+    """The row of this control evaluation, with the share of the next window.
 
     A row holds all that the next decision needs, so a resumed run decides alike: share and benefits. `multiplier` is in
     the rows of the lagrangian controller only.
     """
     share = shares_so_far(schedule, rows)[-1]
     bounds = Bounds(**schedule["bounds"])
-    lost_error = loss_error(base, measured)
-    moved = _moved(params.ratio, schedule["eta"], bounds, share, rows, measured, lost_error)
-    errors = benefit_errors(bounds, measured.tokens_error, measured.accuracy_error, lost_error, _dual(params.ratio))
+    moved = _moved(params.ratio, schedule["eta"], bounds, share, rows, measured)
+    dual, loss_error = _dual(params.ratio), measured.loss_error
+    errors = benefit_errors(bounds, measured.tokens_error, measured.accuracy_error, loss_error, dual)
     row = {
         "step": step,
         "short_share": share,
@@ -46,8 +45,6 @@ def decide(
         "benefit1_se": errors[0],
         "benefit2": moved.benefit2,
         "benefit2_se": errors[1],
-        "question_accuracy": list(measured.question_accuracy),
-        "question_tokens": list(measured.question_tokens),
     }
     return row if moved.multiplier is None else row | {"multiplier": moved.multiplier}
 
@@ -58,8 +55,7 @@ def _moved(
     bounds: Bounds,
     share: float,
     rows: list[dict[str, Any]],
-    measured: Score,
-    lost_error: float,
+    measured: Estimate,
 ) -> RatioStep:
     last = rows[-1] if rows else None
     return next_ratio(
@@ -73,7 +69,7 @@ def _moved(
         floor=ratio.floor,
         benefit_smoothing=ratio.benefit_smoothing,
         previous=None if last is None else (last["benefit1"], last["benefit2"]),
-        loss_error=lost_error,
+        loss_error=measured.loss_error,
         dual=_dual(ratio),
     )
 
@@ -89,11 +85,3 @@ def _next_share(params: Params, window: int, steered: float) -> float:
     num_windows = params.train.max_steps // params.train.update_every
     window = min(window, num_windows - 1)
     return scheduled_share(ratio.schedule, ratio.init, ratio.final, window, num_windows, params.seed, ratio.floor)
-
-
-def scores(rows: list[dict[str, Any]]) -> list[tuple[int, Score]]:
-    """(step, control score) of every row."""
-    return [
-        (row["step"], Score(tuple(row["question_accuracy"]), tuple(row["question_tokens"]), row["truncation_rate"]))
-        for row in rows
-    ]

@@ -1,0 +1,133 @@
+"""Does asking a part of the control set at an update cost anything? The default profile with and without it, seed by seed.
+
+Each seed runs the whole pipeline in a fresh clone of the committed state, once for each value of ratio.control_questions; the
+stages before the ratio are shared. Test questions are fresh ones, drawn as those of the ablation, so that the committed test
+set takes no part in the choice of a default. Prints Markdown: a row per run, then the differences, paired by seed, with
+Student's 95 % intervals. Run: `python -m benchmarks.screening [--seeds 6 7 8] [--questions all 32] [--test-seed 3]`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from scipy.stats import t as student
+
+from benchmarks.seeds import ROOT
+from stages._io import write_jsonl
+from stages._params import load_params
+from stages.ablation.fresh_test import fresh_test
+from stages.data.overlap import likeness
+from stages.data.problems import read_problems
+
+TEST = "data/tiny/fresh.jsonl"
+SETS = ("system1", "system2", "control", "test")
+
+
+class Run(NamedTuple):
+    """Of one seed and setting; tokens per answer of the test set, accuracies as fractions, seconds of the stage train."""
+
+    tokens: float
+    reduction: float
+    difference: float
+    step: int
+    num_scored: int
+    share: float
+    seconds: float
+    verdict: str
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("--seeds", type=int, nargs="+", default=[6, 7, 8])
+    options.add_argument(
+        "--questions", nargs="+", default=["all", "32"], help="values of ratio.control_questions, or all"
+    )
+    options.add_argument("--test-seed", type=int, default=3)
+    asked = options.parse_args()
+    runs: dict[str, list[Run]] = {questions: [] for questions in asked.questions}
+    print("| seed | questions | tokens | fewer | accuracy - base | verdict | step | answered all | share | train, s |")
+    print("|---:|---:|---:|---:|---:|---|---:|---:|---:|---:|")
+    for seed in asked.seeds:
+        for questions, run in of_seed(seed, asked.questions, asked.test_seed).items():
+            runs[questions].append(run)
+            print(row(seed, questions, run), flush=True)
+    first, *others = asked.questions
+    for other in others:
+        print(f"\n{other} - {first}: {'; '.join(differences(runs[first], runs[other]))}.")
+
+
+def of_seed(seed: int, settings: list[str], test_seed: int) -> dict[str, Run]:
+    with tempfile.TemporaryDirectory(prefix="tldr-screening-") as name:
+        root = Path(name)
+        subprocess.run(["git", "clone", "-q", str(ROOT), name], check=True)
+        params = load_params(root)
+        sets = {role: read_problems(root / getattr(params.data, role).path) for role in SETS}
+        write_jsonl(root / TEST, [vars(problem) for problem in fresh_test(sets, test_seed, likeness(params))])
+        return {questions: pipeline(root, seed, questions) for questions in settings}
+
+
+def pipeline(root: Path, seed: int, questions: str) -> Run:
+    value = "null" if questions == "all" else questions
+    repro = ["-S", f"seed={seed}", "-S", f"data.test.path={TEST}", "-S", f"ratio.control_questions={value}"]
+    command(root, "repro", "ratio-schedule", *repro)
+    start = time.perf_counter()
+    command(root, "repro", "train")
+    seconds = time.perf_counter() - start
+    command(root, "repro")
+    report: dict[str, Any] = json.loads(command(root, "report", "--json"))
+    trained = json.loads((root / "results" / "train.json").read_text())
+    return Run(
+        report["candidate"]["mean_tokens"],
+        report["token_reduction"]["micro"],
+        report["accuracy_difference"]["value"],
+        trained["selected_step"],
+        trained["num_scored"],
+        trained["short_share_mean"],
+        seconds,
+        report["verdict"],
+    )
+
+
+def command(root: Path, *words: str) -> str:
+    done = subprocess.run([sys.executable, "-m", "stages", *words], cwd=root, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"tldr {' '.join(words)} ended with {done.returncode}: {done.stderr[-2000:]}")
+    return done.stdout
+
+
+def row(seed: int, questions: str, run: Run) -> str:
+    cells = (
+        *(str(seed), questions, f"{run.tokens:.1f}", f"{run.reduction:.1%}", f"{100 * run.difference:+.2f} points"),
+        *(run.verdict, str(run.step), str(run.num_scored), f"{run.share:.2f}", f"{run.seconds:.0f}"),
+    )
+    return f"| {' | '.join(cells)} |"
+
+
+def differences(before: list[Run], after: list[Run]) -> list[str]:
+    """Means over seeds with 95 % intervals."""
+    texts = []
+    for name, scale, unit in (
+        ("tokens", 1.0, ""),
+        ("reduction", 100.0, " points"),
+        ("difference", 100.0, " points"),
+        ("seconds", 1.0, " s"),
+    ):
+        values = [scale * (getattr(new, name) - getattr(old, name)) for old, new in zip(before, after, strict=True)]
+        half = math.nan
+        if len(values) > 1:
+            half = student.ppf(0.975, len(values) - 1) * statistics.stdev(values) / math.sqrt(len(values))
+        texts.append(f"{name} {statistics.fmean(values):+.2f} ± {half:.2f}{unit}")
+    return texts
+
+
+if __name__ == "__main__":
+    main()
