@@ -3,7 +3,7 @@
 Each seed runs the whole pipeline in a fresh clone of the committed state, once for each value of ratio.control_questions; the
 stages before the ratio are shared. Test questions are fresh ones, drawn as those of the ablation, so that the committed test
 set takes no part in the choice of a default. Prints Markdown: a row per run, then the differences, paired by seed, with
-Student's 95 % intervals. Run: `python -m benchmarks.screening [--seeds 6 7 8] [--questions all 32] [--test-seed 3]`.
+Student's 95 % intervals. Run: `python -m benchmarks.screening [--seeds 6 7 8] [--questions all 32] [--jobs 2]`.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -52,14 +53,17 @@ def main() -> None:
         "--questions", nargs="+", default=["all", "32"], help="values of ratio.control_questions, or all"
     )
     options.add_argument("--test-seed", type=int, default=3)
+    options.add_argument("--jobs", type=int, default=1, help="seeds at a time; above 1 the seconds say little")
     asked = options.parse_args()
     runs: dict[str, list[Run]] = {questions: [] for questions in asked.questions}
     print("| seed | questions | tokens | fewer | accuracy - base | verdict | step | answered all | share | train, s |")
     print("|---:|---:|---:|---:|---:|---|---:|---:|---:|---:|")
-    for seed in asked.seeds:
-        for questions, run in of_seed(seed, asked.questions, asked.test_seed).items():
-            runs[questions].append(run)
-            print(row(seed, questions, run), flush=True)
+    with ThreadPoolExecutor(asked.jobs) as pool:
+        found = pool.map(lambda seed: of_seed(seed, asked.questions, asked.test_seed), asked.seeds)
+        for seed, of_settings in zip(asked.seeds, found, strict=True):
+            for questions, run in of_settings.items():
+                runs[questions].append(run)
+                print(row(seed, questions, run), flush=True)
     first, *others = asked.questions
     for other in others:
         print(f"\n{other} - {first}: {'; '.join(differences(runs[first], runs[other]))}.")
@@ -71,7 +75,8 @@ def of_seed(seed: int, settings: list[str], test_seed: int) -> dict[str, Run]:
         subprocess.run(["git", "clone", "-q", str(ROOT), name], check=True)
         params = load_params(root)
         sets = {role: read_problems(root / getattr(params.data, role).path) for role in SETS}
-        write_jsonl(root / TEST, [vars(problem) for problem in fresh_test(sets, test_seed, likeness(params))])
+        fresh = fresh_test(sets, test_seed, likeness(params))
+        write_jsonl(root / TEST, [vars(each) | {"difficulty": int(each.difficulty or 0)} for each in fresh])
         return {questions: pipeline(root, seed, questions) for questions in settings}
 
 
