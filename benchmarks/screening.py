@@ -95,7 +95,7 @@ def pipeline(root: Path, seed: int, questions: str) -> Run:
         report["token_reduction"]["micro"],
         report["accuracy_difference"]["value"],
         trained["selected_step"],
-        trained["num_scored"],
+        len(trained.get("scored", ())),
         trained["short_share_mean"],
         seconds,
         report["verdict"],

@@ -24,6 +24,7 @@ from stages.training.control import Score
 from stages.training.inputs import Inputs, input_files, read_inputs
 from stages.training.launch import check_launch, machine_rank, run_launch
 from stages.training.pilot import recorded
+from stages.training.screening import is_screened
 from stages.training.selection import select_checkpoint
 from stages.training.session import outside_launch, train
 
@@ -87,11 +88,11 @@ def _write_outputs(
         "selected_step": selection.step,
         "selection_fallback": int(selection.fallback),
         "num_eligible": selection.num_eligible,
-        "num_scored": selection.num_scored,
         "control_accuracy": scored[selection.step].accuracy,
         "control_tokens": scored[selection.step].mean_tokens,
         "short_share_mean": sum(row["short_share"] for row in plot) / len(plot),
         "short_share_final": plot[-1]["short_share"],
+        **_scored(params, inputs, scored),
         **{f"{source}_too_long": share for source, share in inputs.examples.left_out.items()},
         "control_engine": params.train.control_engine,
         **place(params),
@@ -99,6 +100,23 @@ def _write_outputs(
     write_json(root / "results" / "train.json", metrics)
     record = provenance(params, "train", KEYS, __file__, weights=chosen["weights"])
     write_provenance(root, record, "train")
+
+
+def _scored(params: Params, inputs: Inputs, scored: dict[int, Score]) -> dict[str, Any]:
+    """What the checkpoints scored that answered the whole control set after training; nothing where every update asked it."""
+    if not is_screened(params, inputs.control):
+        return {}
+    found = {
+        f"step-{step:05d}": {
+            "accuracy": score.accuracy,
+            "accuracy_se": score.accuracy_error,
+            "mean_tokens": score.mean_tokens,
+            "mean_tokens_se": score.tokens_error,
+            "truncation_rate": score.truncation_rate,
+        }
+        for step, score in scored.items()
+    }
+    return {"scored": found}
 
 
 def _publish(root: Path, params: Params, folder: Path, digest: str) -> None:

@@ -20,7 +20,7 @@ FILE = "ablation.yaml"
 Seeds = Annotated[list[int], Field(min_length=1)]
 ArmName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]*$")]
 # Keys of `ratio` that say how the control set is measured, not how the share moves: alike for all arms.
-MEASURING = ("control_samples", "bound_samples", "short_bound", "num_errors", "on_noisy_control")
+MEASURING = ("control_questions", "control_samples", "bound_samples", "short_bound", "num_errors", "on_noisy_control")
 
 
 class EnginePlan(Block):

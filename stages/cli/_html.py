@@ -167,7 +167,8 @@ def _ratio(root: Path, params: Params) -> Any:
     if control.is_file():
         num_questions = sum(bool(line.strip()) for line in control.read_bytes().split(b"\n"))
     floor = params.ratio.floor if params.ratio.has_floor else None
-    return ratio_chart(_ratio_rows(path), schedule, floor, train.get("selected_step"), num_questions)
+    asked = params.ratio.control_questions if "scored" in train else None
+    return ratio_chart(_ratio_rows(path), schedule, floor, train.get("selected_step"), num_questions, asked)
 
 
 def _ratio_rows(path: Path) -> list[dict[str, float]]:

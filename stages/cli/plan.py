@@ -154,10 +154,7 @@ def said(plan: Plan, params: Params, again: dict[str, list[str]]) -> list[str]:
             f"All together about {plan.gpu_hours:,.0f} GPU-hours; halve or double it: nothing of it was measured on a GPU."
         )
     if plan.control_share is not None:
-        lines.append(
-            f"Answering the control set takes about {100 * plan.control_share:.0f} % of train ({load.num_updates} evaluations "
-            f"of {load.each_control.number:,} answers); train.update_every and ratio.control_samples set it."
-        )
+        lines.append(_control(plan))
     sizes = "; ".join(f"{path} {gigabytes:.1f} GB" for path, gigabytes in plan.downloads.items()) or "no model"
     lines.append(f"To download: {sizes}. Disk: about {plan.disk:,.1f} GB.")
     changed = sorted({key for keys in again.values() for key in keys})
@@ -166,3 +163,19 @@ def said(plan: Plan, params: Params, again: dict[str, list[str]]) -> list[str]:
         lines.append(f"{len(changed)} values differ from params.yaml; they concern {stages}.")
     lines += [f"{row.name} does not fit: {row.advice}." for row in plan.stages if row.advice is not None]
     return lines
+
+
+def _control(plan: Plan) -> str:
+    """What the control set costs, and which parameters set it."""
+    load, share, steering = plan.load, plan.control_share or 0.0, plan.steering_share or 0.0
+    updates = f"{load.num_updates} evaluations of {load.each_control.number:,} answers"
+    if not load.whole_control.number:
+        return (
+            f"Answering the control set takes about {100 * share:.0f} % of train ({updates}); train.update_every, "
+            "ratio.control_questions and ratio.control_samples set it."
+        )
+    return (
+        f"Steering takes about {100 * steering:.0f} % of train ({updates}), and the choice of the checkpoint at most "
+        f"{100 * (share - steering):.0f} % (up to {load.whole_control.number:,} answers); train.update_every, "
+        "ratio.control_questions, ratio.control_samples and select.candidates set it."
+    )

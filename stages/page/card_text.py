@@ -111,6 +111,10 @@ def _schedule(ratio: Any, measured: Mapping[str, Any]) -> str:
 
 def _selected(done: Mapping[str, Any], margin: float, alpha: float) -> str:
     rule = f"a loss above {_points(margin)} excluded on the control set at one-sided level {alpha:g}"
+    if "scored" in done:
+        many = f"{len(done['scored'])} answered all of it, those first that looked shortest on a part"
+        kept = f"none had {rule}; the most accurate" if done.get("selection_fallback") else f"the first that had {rule}"
+        return f"the checkpoint of step {done['selected_step']}: {kept} ({many})"
     if done.get("selection_fallback"):
         return f"the checkpoint of step {done['selected_step']}: none had {rule}, so the most accurate one was kept"
     eligible = f" ({done['num_eligible']} had it)" if "num_eligible" in done else ""

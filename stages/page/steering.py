@@ -38,8 +38,10 @@ def ratio_chart(
     floor: float | None,
     selected_step: int | None,
     num_questions: int | None,
+    num_asked: int | None,
 ) -> Chart:
-    """`floor` is the least share of each source, None where no floor holds; `num_questions` counts the control set."""
+    """`floor` is the least share of each source, None where no floor holds; `num_questions` counts the control set, and
+    `num_asked` what each evaluation asked of it, None for all."""
     panels = [
         _shares(rows, floor, selected_step),
         *(_measured(rows, measure, _levels(schedule, measure.bound), selected_step) for measure in MEASURES),
@@ -54,18 +56,24 @@ def ratio_chart(
     ]
     if selected_step is not None:
         marks.append(Mark("┊", "muted", f"selected checkpoint (step {selected_step})"))
-    return Chart("ratio", marks, panels, _caption(rows, floor, num_questions))
+    return Chart("ratio", marks, panels, _caption(rows, floor, num_questions, num_asked))
 
 
-def _caption(rows: Sequence[Row], floor: float | None, num_questions: int | None) -> list[str]:
+def _caption(rows: Sequence[Row], floor: float | None, num_questions: int | None, num_asked: int | None) -> list[str]:
     many = "" if num_questions is None else f" of {num_questions:,} questions"
+    chosen = "The same control set steers the ratio and selects the checkpoint, so its figures flatter the selected one"
+    if num_asked is not None:
+        many = f" of {num_asked:,} questions each, other ones every time" + (many and f", out{many}")
+        chosen = (
+            "They are estimates for the whole control set, which the checkpoints that looked shortest answered afterwards, so "
+            "the selected one looks better here than it is"
+        )
     return [
         f"{len(rows)} control evaluations{many}; the ratio of each window of steps was set by the evaluation before it.",
         "No floor holds under this controller and schedule."
         if floor is None
         else f"Dashed: the bounds of the share, {100 * floor:g} % and {100 * (1 - floor):g} % (ratio.floor).",
-        "Shaded: the bounds ± 1 standard error where they were measured. The same control set steers the ratio and selects the "
-        "checkpoint, so its figures flatter the selected one; the table above is on other questions.",
+        f"Shaded: the bounds ± 1 standard error where they were measured. {chosen}; the table above is on other questions.",
     ]
 
 

@@ -17,7 +17,7 @@ from stages.plan.speed import Gpu, decoding, training_seconds
 from stages.plan.workload import Workload, workload
 
 CHECKPOINTS = 2  # of the trainer, with its optimiser, on disk at a time
-SERVED = 3  # copies of the weights for the engine, of checkpoints that may still be kept
+SERVED = 2  # copies of the weights for the engine: of the last checkpoint, and while the next one is written
 STATES_ON_DISK = 12  # bytes per trained number in a checkpoint: float32 weight and moments
 
 
@@ -36,13 +36,15 @@ class StagePlan:
 
 @dataclass(frozen=True)
 class Plan:
-    """`control_share`: of the stage train, what answering the control set takes, None on a CPU; sizes in GB (10^9 bytes)."""
+    """`control_share`: of the stage train, what answering the control set takes, and `steering_share` what of it moves the
+    ratio, None on a CPU; sizes in GB (10^9 bytes)."""
 
     profile: str
     gpu: Gpu | None
     stages: list[StagePlan]
     load: Workload
     control_share: float | None
+    steering_share: float | None
     downloads: dict[str, float]
     disk: float
 
@@ -84,8 +86,10 @@ def make_plan(root: Path, params: Params, sources: Sources | None, gpu: Gpu | No
     rows.insert(1, StagePlan("label-by-length", 0, None, 0.0, 0.0, None if gpu is None else 0.0, None))
     train = next(row for row in rows if row.name == "train")
     share = None if not train.gpu_hours else _control_share(params, shares["train"] or 0.0, train.gpu_hours)
+    steering = None if share is None else share * load.steering / load.generated["train"]
     sizes = downloads(root, params, base, short)
-    return Plan(params.profile, gpu, rows, load, share, sizes, _disk(base, params, load, sum(sizes.values())))
+    disk = _disk(base, params, load, sum(sizes.values()))
+    return Plan(params.profile, gpu, rows, load, share, steering, sizes, disk)
 
 
 def _engine_gpus(params: Params) -> int:
@@ -152,8 +156,8 @@ def _disk(shape: Shape, params: Params, load: Workload, fetched: float) -> float
     """GB: downloads, checkpoints, served weights, the model that is published and its copy in DVC's cache, answers."""
     train, number = params.train, shape.num_parameters
     trained = number if train.method == "full" else shape.adapter_parameters(train.lora.rank)
-    served = 0 if train.control_engine == "live" else SERVED
-    weights = number * bytes_of(params) * (served + 2)
+    kept = params.select.candidates if load.whole_control.number else 1  # checkpoints that may still be chosen
+    weights = number * bytes_of(params) * (SERVED + kept + 2)
     answers = 2 * 8 * sum(load.generated.values())  # ids and text of an answer, twice
     return fetched + (CHECKPOINTS * trained * STATES_ON_DISK + weights + answers) / 1e9
 

@@ -16,6 +16,7 @@ from stages._io import read_json
 from stages._params import Params
 from stages.data.problems import read_problems
 from stages.data.sources import Sources, task_benchmarks
+from stages.training.screening import num_asked
 
 CELLS = "docs/paper_table1.csv"
 PUBLISHED_NUMBERS = {"system1": 7473, "system2": 877, "control": 919}  # questions before sets are compared
@@ -38,7 +39,10 @@ class Answers:
 
 @dataclass(frozen=True)
 class Workload:
-    """Answers of each step of the pipeline, and the tokens of the training examples, prompts left out."""
+    """Answers of each step of the pipeline, and the tokens of the training examples, prompts left out.
+
+    `each_control` is of one update, `whole_control` of all checkpoints that may answer the whole control set after training.
+    """
 
     system1: Answers
     system2: Answers
@@ -46,6 +50,7 @@ class Workload:
     short: Answers
     each_control: Answers
     num_updates: int
+    whole_control: Answers
     test: Answers
     num_examples: int
     example_tokens: float
@@ -56,10 +61,15 @@ class Workload:
         return {
             "sample": self.system1.tokens + self.system2.tokens + self.control.tokens,
             "ratio-schedule": self.short.tokens,
-            "train": self.num_updates * self.each_control.tokens,
+            "train": self.steering + self.whole_control.tokens,
             "evaluate@base": self.test.tokens,
             "evaluate@candidate": self.test.tokens,
         }
+
+    @property
+    def steering(self) -> float:
+        """Tokens of the control evaluations that move the ratio."""
+        return self.num_updates * self.each_control.tokens
 
     @property
     def trained(self) -> float:
@@ -77,6 +87,7 @@ def workload(root: Path, params: Params, sources: Sources | None) -> Workload:
         return Answers(numbers[role] * samples, lengths[role], role in measured)
 
     asks = ratio.short_bound.source == "model"
+    at_update = num_asked(params, numbers["control"])
     per_problem = params.sample.samples_per_problem
     mixed = ratio.init * lengths["system1"] + (1 - ratio.init) * lengths["system2"]
     return Workload(
@@ -84,8 +95,9 @@ def workload(root: Path, params: Params, sources: Sources | None) -> Workload:
         of("system2", per_problem),
         of("control", ratio.bound_samples),
         Answers(numbers["control"] * ratio.bound_samples if asks else 0, SHORT_TOKENS, measured=False),
-        of("control", ratio.control_samples),
+        Answers(at_update * ratio.control_samples, lengths["control"], "control" in measured),
         train.max_steps // train.update_every,
+        of("control", 0 if at_update == numbers["control"] else ratio.control_samples * params.select.candidates),
         _test(root, params, cells, measured),
         train.max_steps * train.batch_size,
         min(mixed, train.max_length),

@@ -58,8 +58,10 @@ def confirmed(
         for step in promising(inputs.base, rows, params.select):
             if step not in done:
                 folder = _whole(work, step, digests[step], params.model.dtype)
-                engine = stack.enter_context(open_engine(params, folder)) if engine is None else engine
-                engine.load(folder)
+                if engine is None:
+                    engine = stack.enter_context(open_engine(params, folder))
+                else:
+                    engine.load(folder)
                 done[step] = _measured(params, inputs, engine, folder)
                 log.append({"step": step} | done[step].row())
             found.append((step, done[step]))

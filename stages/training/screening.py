@@ -62,13 +62,13 @@ def part(control: ControlSet, questions: Sequence[int]) -> ControlSet:
 def estimate(base: Score, questions: Sequence[int], measured: Score, num_samples: int) -> Estimate:
     """What `measured`, the score on `questions` with `num_samples` answers each, says of all questions of `base`."""
     if len(questions) == len(base.question_accuracy):
-        errors = {"accuracy_error": measured.accuracy_error, "tokens_error": measured.tokens_error}
         return Estimate(
-            accuracy=measured.accuracy,
-            mean_tokens=measured.mean_tokens,
-            loss_error=loss_error(base, measured),
-            truncation_rate=measured.truncation_rate,
-            **errors,
+            measured.accuracy,
+            measured.accuracy_error,
+            measured.mean_tokens,
+            measured.tokens_error,
+            loss_error(base, measured),
+            measured.truncation_rate,
         )
     tokens, tokens_error = _regressed(base.question_tokens, questions, measured.question_tokens)
     accuracy, fitted_error = _regressed(base.question_accuracy, questions, measured.question_accuracy)

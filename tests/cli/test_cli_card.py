@@ -133,6 +133,13 @@ def test_the_text_says_how_it_was_made_and_what_was_not_shown(results: Path) -> 
     ):
         assert said in text
     assert "selection fallback" not in text
+    record = results / "results" / "train.json"
+    part = json.loads(record.read_text()) | {"scored": {"step-00032": {}, "step-00048": {}}}
+    record.write_text(json.dumps(part))
+    assert "the first that had a loss above 1 point excluded" in card()
+    assert "(2 answered all of it, those first that looked shortest on a part)" in card()
+    record.write_text(json.dumps(part | {"selection_fallback": 1}))
+    assert "step 32: none had a loss above 1 point" in card() and "; the most accurate (2 answered" in card()
     write_results(results, fallback=1)
     assert "WARNING: no checkpoint was shown" in card()
     assert "none had a loss above 1 point excluded" in card()

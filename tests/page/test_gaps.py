@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
 from stages._errors import UserError
+from stages._io import write_json
 from tests.page.conftest import Write
 from tests.page.reading import Reader
 from tests.page.toy_results import Rows, answers, write_artifacts, write_responses, write_toy
@@ -68,6 +70,20 @@ def test_without_bounds_the_trajectory_stands_alone(tmp_path: Path, write: Write
     root = toy_of(tmp_path, answers(100), answers(40))
     (root / "results" / "schedule.json").unlink()
     assert 'id="ratio-tokens-title"' in write(root)
+
+
+def test_what_an_update_asked_of_the_control_set_is_said(tmp_path: Path, write: Write) -> None:
+    """Whether a part was asked is in the results of train; params.yaml alone does not say how large the set is."""
+    root = toy_of(tmp_path, answers(100), answers(40))
+    path = root / "data" / "tiny" / "control.jsonl"
+    path.parent.mkdir(parents=True)
+    path.write_text("{}\n" * 512)
+    assert "3 control evaluations of 512 questions; the ratio" in write(root)
+    train = json.loads((root / "results" / "train.json").read_text())
+    write_json(root / "results" / "train.json", train | {"scored": {"step-00032": {"accuracy": 0.9}}})
+    page = write(root)
+    assert "3 control evaluations of 32 questions each, other ones every time, out of 512 questions; the ratio" in page
+    assert "the selected one looks better here than it is" in page and "flatter" not in page
 
 
 def test_no_floor_is_drawn_where_none_holds(tmp_path: Path, write: Write) -> None:

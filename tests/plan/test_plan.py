@@ -181,7 +181,11 @@ def test_what_follows_the_advice_fits() -> None:
 def test_answers_are_counted_from_files_published_numbers_and_cells(bare: Path) -> None:
     load = workload(bare, parameters(), SOURCES)
     assert (load.system1.number, load.system1.mean_tokens) == (7473 * 4, 554.0), "the cell of GSM8K, original 7B"
-    assert load.control.number == load.each_control.number == 919 * 4 and load.num_updates == 512 // 64
+    assert load.control.number == 919 * 4 and load.num_updates == 512 // 64
+    assert (load.each_control.number, load.whole_control.number) == (32 * 3, 3 * 919 * 3), "parts, then three at most"
+    assert load.generated["train"] == pytest.approx((8 * 96 + 9 * 919) * load.control.mean_tokens)
+    published = workload(bare, parameters("paper-7b"), SOURCES)
+    assert (published.each_control.number, published.whole_control.number) == (919, 0), "every update asks all"
     questions = 1319 + 500 + 30 + 30 + 40 + 272 + 2305
     assert load.test.number == questions * 8
     cells = 1319 * 554 + 500 * 2861 + 60 * 6820 + 40 * 4510 + 272 * 3347 + 2305 * 769
@@ -267,9 +271,11 @@ def test_the_readme_says_what_the_plan_says(bare: Path) -> None:
         [cell.strip() for cell in line.strip("| ").split("|")] for line in text.splitlines() if line.startswith("| `")
     ]
     assert [row[0] for row in rows] == [f"`{name}`" for name in ("r1-1.5b", "r1-7b", "r1-14b", "paper-7b", "paper-14b")]
-    for name, gpus, hours, share, fetched, disk in rows:
+    for name, gpus, hours, steering, choice, fetched, disk in rows:
         plan = make_plan(bare, parameters(name.strip("`")), SOURCES, H100)
         assert plan.control_share is not None
-        said = [max(stage.gpus for stage in plan.stages), f"{plan.gpu_hours:.0f}", f"{100 * plan.control_share:.0f} %"]
-        assert [int(gpus), hours, share] == said, name
+        assert plan.steering_share is not None
+        said = [max(stage.gpus for stage in plan.stages), f"{plan.gpu_hours:.0f}"]
+        said += [f"{100 * share:.0f} %" for share in (plan.steering_share, plan.control_share - plan.steering_share)]
+        assert [int(gpus), hours, steering, choice] == said, name
         assert [fetched, disk] == [f"{sum(plan.downloads.values()):.0f}", f"{plan.disk:.0f}"], name

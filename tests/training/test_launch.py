@@ -16,6 +16,7 @@ from stages import train as stage
 from stages._errors import EXIT_INTERRUPTED, Interrupted, StageFailed, UserError
 from stages._io import write_json, write_text
 from stages.training import worker
+from stages.training.confirmation import CONFIRMED
 from stages.training.launch import (
     CONFIGS,
     PARAMS,
@@ -29,7 +30,7 @@ from stages.training.launch import (
 )
 from tests.paths import ROOT
 from tests.toy_model import save_random_model
-from tests.training.toy_stage import prepare, results, start, toy_params
+from tests.training.toy_stage import changed, prepare, results, start, toy_params, work_of
 
 
 def launched(kind="ddp", **launch):
@@ -151,22 +152,30 @@ def test_two_processes_are_stopped_and_go_on(folder, tmp_path):
 
 @pytest.mark.model
 @pytest.mark.parametrize("kind", ["fsdp2", "zero3"])
-def test_sharded_training_is_the_same(folder, tmp_path, kind):
-    """Over two processes: the history of one process, and weights that are equal up to rounding."""
+def test_sharded_training_is_the_same(folder, tmp_path, kind, monkeypatch):
+    """Over two processes: the history of one process, and weights that are equal up to rounding. The stage has a checkpoint
+    answer the whole control set when they are gone, and starts none again if it is stopped there."""
     from safetensors.torch import load_file
 
     if kind == "zero3":
         pytest.importorskip("deepspeed")
-    params = launched(kind)
-    prepare(folder, tmp_path / kind, params)
+    asked = {"control_questions": 8}
+    params = changed(launched(kind), ratio=asked)
+    prepare(folder, tmp_path / kind, params, 16)
     stage.main(tmp_path / kind, params)
-    alone = prepare(folder, tmp_path / "alone", toy_params())
+    alone = prepare(folder, tmp_path / "alone", toy_params(ratio=asked), 16)
     stage.main(tmp_path / "alone", alone)
     rows = [results(tmp_path / name)["results/ratio.csv"].decode().splitlines() for name in (kind, "alone")]
     assert [row.split(",")[:5] for row in rows[0]] == [row.split(",")[:5] for row in rows[1]] and len(rows[0]) == 4
     one, other = (load_file(tmp_path / name / "artifacts" / "model" / "model.safetensors") for name in (kind, "alone"))
     assert one.keys() == other.keys()
     assert max(float((one[name] - other[name]).abs().max()) for name in one) < 1e-3
+    first, work = results(tmp_path / kind), work_of(tmp_path / kind)
+    for path in (work / "done", work / CONFIRMED, tmp_path / kind / "results" / "train.json"):
+        path.unlink()
+    monkeypatch.setattr(stage, "run_launch", lambda *_: pytest.fail("nothing is left to train"))
+    stage.main(tmp_path / kind, params)
+    assert results(tmp_path / kind) == first
 
 
 @pytest.mark.model

@@ -41,23 +41,24 @@ def left(root: Path) -> dict[str, bytes]:
     """The history and every model folder that may still be selected."""
     work = root / ".tldr" / "work" / "train" / "fingerprint"
     models = sorted(path for folder in work.glob("step-*") for path in folder.iterdir())
-    return {str(path.relative_to(work)): path.read_bytes() for path in [*models, work / "windows.jsonl"]}
+    logs = sorted(work.glob("*.jsonl"))
+    return {str(path.relative_to(work)): path.read_bytes() for path in [*models, *logs]}
 
 
 @pytest.mark.parametrize(
-    ("world_size", "num_kills", "train"),
+    ("world_size", "num_kills", "train", "asked"),
     [
-        (1, 5, {"control_engine": "live"}),
-        (1, 2, {"method": "lora", "lora": {"dropout": 0.5}, "unit": "tokens"}),
-        (2, 3, {"micro_batch_size": 1, "launch": {"kind": "ddp", "num_processes": 2}}),
+        (1, 5, {"control_engine": "live"}, None),
+        (1, 2, {"method": "lora", "lora": {"dropout": 0.5}, "unit": "tokens"}, 8),
+        (2, 3, {"micro_batch_size": 1, "launch": {"kind": "ddp", "num_processes": 2}}, None),
     ],
-    ids=["one process", "lora with dropout", "two processes"],
+    ids=["one process", "lora with dropout, a part of the control set", "two processes"],
 )
-def test_kills_at_random_moments_change_nothing(folder, tmp_path, world_size, num_kills, train):
+def test_kills_at_random_moments_change_nothing(folder, tmp_path, world_size, num_kills, train, asked):
     """SIGKILL in the middle of file operations, anywhere between the first and the last of an unharmed run."""
-    params = toy_params(train=STEPS | train)
+    params = toy_params(train=STEPS | train, ratio={"control_questions": asked})
     for name in ("unharmed", "killed"):
-        prepare(folder, tmp_path / name, params)
+        prepare(folder, tmp_path / name, params, 16)
     events = run_killed(tmp_path / "unharmed", world_size, [])["events"]
     chance = random.Random(f"{world_size}/{num_kills}")
     ranks = [chance.randrange(world_size) for _ in range(num_kills)]
@@ -66,6 +67,7 @@ def test_kills_at_random_moments_change_nothing(folder, tmp_path, world_size, nu
     killed = [-signal.SIGKILL in end for end in ends]
     assert killed[-1] is False and sum(killed) >= num_kills - 1, (kills, events, ends)
     assert left(tmp_path / "killed") == left(tmp_path / "unharmed")
+    assert ("confirmed.jsonl" in left(tmp_path / "killed")) is (asked is not None)
 
 
 def test_sigterm_saves_where_it_falls_and_says_so(folder, tmp_path):

@@ -154,17 +154,19 @@ def test_colocated_needs_one_vllm(folder, engine, tensor_parallel):
         open_server(chosen, folder)
 
 
-def stage(folder, root, control_engine, engine="hf"):
+def stage(folder, root, control_engine, engine="hf", asked=None):
     """Run the stage `train` in the new folder `root`, on the model in `folder`: three windows of two steps."""
-    chosen = toy_params(engine={"name": engine}, train={"control_engine": control_engine})
-    train.main(root, prepare(folder, root, chosen))
+    ratio = {"control_questions": asked}
+    chosen = toy_params(engine={"name": engine}, train={"control_engine": control_engine}, ratio=ratio)
+    train.main(root, prepare(folder, root, chosen, 16))
 
 
-def test_training_is_the_same_whoever_answers(folder, tmp_path):
+@pytest.mark.parametrize("asked", [None, 8])
+def test_training_is_the_same_whoever_answers(folder, tmp_path, asked):
     """The whole stage with the model in training and with a second process: the same answers, hence the same ratios, and
     weights that agree in every bit. With one process, so that batches, and with them roundings, are the same."""
     for kind in ("live", "reload"):
-        stage(folder, tmp_path / kind, kind)
+        stage(folder, tmp_path / kind, kind, asked=asked)
     live, reload = tmp_path / "live", tmp_path / "reload"
     assert len({row.split(",")[1] for row in (live / "results" / "ratio.csv").read_text().splitlines()[1:]}) == 3
     for file in ("results/ratio.csv", "artifacts/model/model.safetensors"):
@@ -172,7 +174,11 @@ def test_training_is_the_same_whoever_answers(folder, tmp_path):
     for root in (live, reload):
         kept = weights_digest(checkpoint_hashes(root / "artifacts" / "model", "float32"))
         assert read_json(root / "artifacts" / "provenance" / "train.json", "")["weights"] == kept
-        assert read_json(root / "results" / "train.json", "")["control_engine"] == root.name
+        metrics = read_json(root / "results" / "train.json", "")
+        assert metrics["control_engine"] == root.name and ("scored" in metrics) is (asked is not None)
+    if asked is not None:  # by another engine process than before: the stage starts one after `live`
+        logs = [(work_of(root) / "confirmed.jsonl").read_bytes() for root in (live, reload)]
+        assert logs[0] == logs[1] and metrics["scored"].keys() >= {f"step-{metrics['selected_step']:05d}"}
 
 
 def test_the_folders_that_are_kept_hold_what_was_evaluated(folder, tmp_path):

@@ -11,6 +11,7 @@ import pytest
 from stages._params import Params, check_params, read_yaml
 from stages.train import COLUMNS
 from stages.training.control import Score, loss_error, standard_error
+from stages.training.screening import estimate
 from stages.training.steering import decide
 from tests.paths import ROOT
 
@@ -39,7 +40,8 @@ def rows_of(settings: Params, measured: list[Score], rows: list[dict[str, Any]])
     """`rows` and one more for each of `measured`."""
     rows = list(rows)
     for each in measured:
-        rows.append(decide(settings, SCHEDULE, rows, 16 * (len(rows) + 1), each, BASE))
+        found = estimate(BASE, range(NUM_QUESTIONS), each, 1)
+        rows.append(decide(settings, SCHEDULE, rows, 16 * (len(rows) + 1), found))
     return rows
 
 
@@ -68,7 +70,7 @@ def test_a_resumed_run_decides_alike(controller: str, killed_after: int) -> None
 def test_rows_of_the_former_controllers_have_the_former_columns(controller: str) -> None:
     (row,) = rows_of(params(controller=controller), MEASURED[:1], [])
     training = {"example_share", "token_share", "training_loss"}
-    assert row.keys() == {*COLUMNS, "question_accuracy", "question_tokens"} - training
+    assert row.keys() == {*COLUMNS} - training
     assert row["benefit1_se"] == MEASURED[0].tokens_error / (160.0 - 60.0)
     assert row["benefit2_se"] == MEASURED[0].accuracy_error / (0.95 - 0.92)
 
@@ -80,6 +82,21 @@ def test_the_error_of_the_loss_is_paired_by_question() -> None:
     assert paired == pytest.approx(standard_error([1.0] * 32 + [0.0] * 368))
     assert paired < (BASE.accuracy_error**2 + flipped.accuracy_error**2) ** 0.5
     assert loss_error(BASE, BASE) == 0.0
+
+
+@pytest.mark.parametrize("controller", ["paper", "robust", "lagrangian"])
+def test_a_part_of_the_set_moves_the_ratio_the_same_way_with_wider_errors(controller: str) -> None:
+    settings, questions = params(controller=controller), range(0, NUM_QUESTIONS, 8)
+    part = Score(
+        tuple(MEASURED[0].question_accuracy[index] for index in questions),
+        tuple(MEASURED[0].question_tokens[index] for index in questions),
+        0.0,
+    )
+    whole = decide(settings, SCHEDULE, [], 16, estimate(BASE, range(NUM_QUESTIONS), MEASURED[0], 1))
+    row = decide(settings, SCHEDULE, [], 16, estimate(BASE, questions, part, 1))
+    assert row["mean_tokens"] == pytest.approx(whole["mean_tokens"])
+    assert row["accuracy_se"] > 2 * whole["accuracy_se"] and row["benefit2_se"] > 1.3 * whole["benefit2_se"]
+    assert 0.5 <= row["next_short_share"] <= whole["next_short_share"] + 1e-9
 
 
 def test_a_fixed_schedule_is_not_moved_by_the_multiplier() -> None:

@@ -44,7 +44,7 @@ def toy_params(**blocks: dict[str, Any]) -> Params:
     return changed(toy, **blocks)
 
 
-def prepare(folder: Path, root: Path, params: Params) -> Params:
+def prepare(folder: Path, root: Path, params: Params, num_questions: int = 8) -> Params:
     """Make `root` a checkout in which `train` can run: what the stages before it leave, for the model in `folder`.
 
     The bounds are so far apart that every answer moves the ratio.
@@ -52,7 +52,7 @@ def prepare(folder: Path, root: Path, params: Params) -> Params:
     shutil.copytree(folder, root / "model")
     write_text(root / "params.yaml", json.dumps(params.model_dump(mode="json")))  # YAML 1.2 holds JSON
     lines = (ROOT / "data" / "tiny" / "control.jsonl").read_text().splitlines(keepends=True)
-    write_text(root / "data" / "tiny" / "control.jsonl", "".join(lines[::64]))
+    write_text(root / "data" / "tiny" / "control.jsonl", "".join(lines[:: 512 // num_questions]))
     control = control_set(root, params)
     schedule = {
         **control.hashes,
