@@ -119,7 +119,7 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--seconds-per-step", type=float, required=True, help="of training, as measured")
     options.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     options.add_argument("--engine", choices=("hf", "vllm"), help="left out: vllm on a GPU that has it, else hf")
-    options.add_argument("--questions", type=int, default=512)
+    options.add_argument("--questions", type=int, default=32, help="asked at an update")
     options.add_argument("--answer-tokens", type=int, default=4096, help="length of every answer")
     options.add_argument("--gpu-memory", type=float, default=0.4, help="share of the GPU that vLLM takes")
     return options

@@ -164,7 +164,7 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=32, help="train: examples per optimiser step")
     parser.add_argument("--micro-batch", type=int, default=4, help="train: examples per forward pass")
     parser.add_argument("--control", action="store_true", help="train: time a control evaluation too")
-    parser.add_argument("--questions", type=int, default=512, help="train --control: control questions")
+    parser.add_argument("--questions", type=int, default=32, help="train --control: control questions of an update")
     parser.add_argument("--answer-tokens", type=int, default=4096, help="train --control: length of an answer")
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     options = parser.parse_args()
