@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -79,6 +80,8 @@ def test_what_an_update_asked_of_the_control_set_is_said(tmp_path: Path, write: 
     path.parent.mkdir(parents=True)
     path.write_text("{}\n" * 512)
     assert "3 control evaluations of 512 questions; the ratio" in write(root)
+    settings = root / "params.yaml"
+    settings.write_text(re.sub("(control_questions:) .*", r"\1 32", settings.read_text()))
     train = json.loads((root / "results" / "train.json").read_text())
     write_json(root / "results" / "train.json", train | {"scored": {"step-00032": {"accuracy": 0.9}}})
     page = write(root)
