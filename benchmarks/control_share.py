@@ -104,9 +104,8 @@ def print_shares(params: Params, times: Times) -> None:
     print("| part | seconds, each | share of training, % |\n|---|---|---:|")
     names = [EVALUATION, *PARTS.values(), CHECKPOINT, CHOICE]
     graded, answered = PARTS["stages.training.control", "grade_responses"], PARTS["stages.training.pilot", "answer"]
-    times.seconds[answered] = [
-        both - alone for both, alone in zip(times.seconds[answered], times.seconds[graded], strict=False)
-    ]
+    at_updates = times.seconds[graded][: len(evaluations)]  # after them those of the choice
+    times.seconds[answered] = [both - alone for both, alone in zip(times.seconds[answered], at_updates, strict=True)]
     for name in names:
         each = ", ".join(f"{seconds:.2f}" for seconds in times.seconds[name])
         print(f"| {name} | {each} | {100 * times.total(name) / whole:.1f} |")

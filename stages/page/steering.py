@@ -65,8 +65,8 @@ def _caption(rows: Sequence[Row], floor: float | None, num_questions: int | None
     if num_asked is not None:
         many = f" of {num_asked:,} questions each, other ones every time" + (many and f", out{many}")
         chosen = (
-            "They are estimates for the whole control set, which the checkpoints that looked shortest answered afterwards, so "
-            "the selected one looks better here than it is"
+            "The points are estimates for the whole control set, which those that looked shortest answered afterwards, so the "
+            "selected one tends to look shorter here than it is"
         )
     return [
         f"{len(rows)} control evaluations{many}; the ratio of each window of steps was set by the evaluation before it.",

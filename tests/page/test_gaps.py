@@ -86,7 +86,7 @@ def test_what_an_update_asked_of_the_control_set_is_said(tmp_path: Path, write: 
     write_json(root / "results" / "train.json", train | {"scored": {"step-00032": {"accuracy": 0.9}}})
     page = write(root)
     assert "3 control evaluations of 32 questions each, other ones every time, out of 512 questions; the ratio" in page
-    assert "the selected one looks better here than it is" in page and "flatter" not in page
+    assert "the selected one tends to look shorter here than it is" in page and "flatter" not in page
 
 
 def test_no_floor_is_drawn_where_none_holds(tmp_path: Path, write: Write) -> None:
