@@ -141,18 +141,24 @@ def require_resolution(control: Score, num_samples: int, margin: float, alpha: f
     from statistics import NormalDist
 
     num_questions = len(control.question_accuracy)
-    half = 0.5 / (num_questions * num_samples)
-    accuracy = min(max(control.accuracy, half), 1.0 - half)
-    error = math.sqrt(2.0 * accuracy * (1.0 - accuracy) / (num_questions * num_samples))
+    error = math.sqrt(2.0) * binomial_error(control.accuracy, num_questions * num_samples)
     normal = NormalDist()
     needed_errors = normal.inv_cdf(1.0 - alpha) + normal.inv_cdf(power)
     if needed_errors * error > margin:
-        wanted = math.ceil((needed_errors / margin) ** 2 * 2.0 * accuracy * (1.0 - accuracy) / num_samples)
+        wanted = math.ceil((needed_errors * error / margin) ** 2 * num_questions)
         raise StageFailed(
-            f"The control set ({num_questions} questions x {num_samples} answers, accuracy {accuracy:.3f}) cannot show "
-            f"non-inferiority at select.margin = {margin} with power {power}: use at least {wanted} questions, raise "
+            f"The control set ({num_questions} questions x {num_samples} answers, accuracy {control.accuracy:.3f}) cannot "
+            f"show non-inferiority at select.margin = {margin} with power {power}: use at least {wanted} questions, raise "
             f"ratio.control_samples, or widen select.margin to {needed_errors * error:.4f}."
         )
+
+
+def binomial_error(accuracy: float, num_answers: int) -> float:
+    """Standard error of the accuracy of so many answers, were all questions alike; at least half an answer is taken to be wrong
+    and half a one right, since few answers may be all alike by luck."""
+    half = 0.5 / num_answers
+    likely = min(max(accuracy, half), 1.0 - half)
+    return math.sqrt(likely * (1.0 - likely) / num_answers)
 
 
 def loss_error(base: Score, measured: Score) -> float:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from random import Random
 
 from stages._params import Params
-from stages.training.control import ControlSet, Score, loss_error, standard_error
+from stages.training.control import ControlSet, Score, binomial_error, loss_error, standard_error
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def estimate(base: Score, questions: Sequence[int], measured: Score, num_samples
         )
     tokens, tokens_error = _regressed(base.question_tokens, questions, measured.question_tokens)
     accuracy, fitted_error = _regressed(base.question_accuracy, questions, measured.question_accuracy)
-    error = max(fitted_error, _binomial_error(base.accuracy, len(questions) * num_samples))
+    error = max(fitted_error, binomial_error(base.accuracy, len(questions) * num_samples))
     return Estimate(min(max(accuracy, 0.0), 1.0), error, tokens, tokens_error, error, measured.truncation_rate)
 
 
@@ -90,13 +90,3 @@ def _regressed(before: Sequence[float], questions: Sequence[int], after: Sequenc
         return math.fsum(after) / len(after), standard_error(after)
     fitted = linregress(known, after)
     return float(fitted.intercept), float(fitted.intercept_stderr)
-
-
-def _binomial_error(accuracy: float, num_answers: int) -> float:
-    """Standard error of the accuracy of so many answers if nothing has changed, with half an answer at least wrong and right.
-
-    Where few answers are wrong, those that were drawn may all be right, and their own spread would call that certain.
-    """
-    half = 0.5 / num_answers
-    likely = min(max(accuracy, half), 1.0 - half)
-    return math.sqrt(likely * (1.0 - likely) / num_answers)
