@@ -1,9 +1,10 @@
 """Does asking a part of the control set at an update cost anything? The default profile with and without it, seed by seed.
 
-Each seed runs the whole pipeline in a fresh clone of the committed state, once for each value of ratio.control_questions; the
-stages before the ratio are shared. Test questions are fresh ones, drawn as those of the ablation, so that the committed test
+Each seed runs the whole pipeline in a fresh clone of the committed state, once for each setting;
+the stages before the ratio are shared. Test questions are fresh ones, drawn as those of the ablation, so that the committed test
 set takes no part in the choice of a default. Prints Markdown: a row per run, then the differences, paired by seed, with
-Student's 95 % intervals. Run: `python -m benchmarks.screening [--seeds 6 7 8] [--questions all 32] [--jobs 2]`.
+Student's 95 % intervals. A setting is one or more parameters of the block `ratio`. Run: `python -m benchmarks.screening
+[--seeds 6 7 8] [--settings control_questions=null control_questions=32,on_noisy_control=lower_eta] [--jobs 2]`.
 """
 
 from __future__ import annotations
@@ -50,21 +51,24 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--seeds", type=int, nargs="+", default=[6, 7, 8])
     options.add_argument(
-        "--questions", nargs="+", default=["all", "32"], help="values of ratio.control_questions, or all"
+        "--settings",
+        nargs="+",
+        default=["control_questions=null", "control_questions=32"],
+        help="KEY=VALUE[,KEY=VALUE] of the block ratio, compared with the first",
     )
     options.add_argument("--test-seed", type=int, default=3)
     options.add_argument("--jobs", type=int, default=1, help="seeds at a time; above 1 the seconds say little")
     asked = options.parse_args()
-    runs: dict[str, list[Run]] = {questions: [] for questions in asked.questions}
-    print("| seed | questions | tokens | fewer | accuracy - base | verdict | step | answered all | share | train, s |")
+    runs: dict[str, list[Run]] = {setting: [] for setting in asked.settings}
+    print("| seed | setting | tokens | fewer | accuracy - base | verdict | step | answered all | share | train, s |")
     print("|---:|---:|---:|---:|---:|---|---:|---:|---:|---:|")
     with ThreadPoolExecutor(asked.jobs) as pool:
-        found = pool.map(lambda seed: of_seed(seed, asked.questions, asked.test_seed), asked.seeds)
+        found = pool.map(lambda seed: of_seed(seed, asked.settings, asked.test_seed), asked.seeds)
         for seed, of_settings in zip(asked.seeds, found, strict=True):
-            for questions, run in of_settings.items():
-                runs[questions].append(run)
-                print(row(seed, questions, run), flush=True)
-    first, *others = asked.questions
+            for setting, run in of_settings.items():
+                runs[setting].append(run)
+                print(row(seed, setting, run), flush=True)
+    first, *others = asked.settings
     for other in others:
         print(f"\n{other} - {first}: {'; '.join(differences(runs[first], runs[other]))}.")
 
@@ -77,13 +81,13 @@ def of_seed(seed: int, settings: list[str], test_seed: int) -> dict[str, Run]:
         sets = {role: read_problems(root / getattr(params.data, role).path) for role in SETS}
         fresh = fresh_test(sets, test_seed, likeness(params))
         write_jsonl(root / TEST, [vars(each) | {"difficulty": int(each.difficulty or 0)} for each in fresh])
-        return {questions: pipeline(root, seed, questions) for questions in settings}
+        return {setting: pipeline(root, seed, setting) for setting in settings}
 
 
-def pipeline(root: Path, seed: int, questions: str) -> Run:
-    value = "null" if questions == "all" else questions
-    repro = ["-S", f"seed={seed}", "-S", f"data.test.path={TEST}", "-S", f"ratio.control_questions={value}"]
-    command(root, "repro", "ratio-schedule", *repro)
+def pipeline(root: Path, seed: int, setting: str) -> Run:
+    values = [f"seed={seed}", f"data.test.path={TEST}", *(f"ratio.{each}" for each in setting.split(","))]
+    subprocess.run(["git", "checkout", "-q", "params.yaml"], cwd=root, check=True)
+    command(root, "repro", "ratio-schedule", *(word for value in values for word in ("-S", value)))
     start = time.perf_counter()
     command(root, "repro", "train")
     seconds = time.perf_counter() - start
@@ -109,9 +113,9 @@ def command(root: Path, *words: str) -> str:
     return done.stdout
 
 
-def row(seed: int, questions: str, run: Run) -> str:
+def row(seed: int, setting: str, run: Run) -> str:
     cells = (
-        *(str(seed), questions, f"{run.tokens:.1f}", f"{run.reduction:.1%}", f"{100 * run.difference:+.2f} points"),
+        *(str(seed), setting, f"{run.tokens:.1f}", f"{run.reduction:.1%}", f"{100 * run.difference:+.2f} points"),
         *(run.verdict, str(run.step), str(run.num_scored), f"{run.share:.2f}", f"{run.seconds:.0f}"),
     )
     return f"| {' | '.join(cells)} |"

@@ -154,7 +154,7 @@ class RatioParams(Block):
     bound_samples: Count
     short_bound: ShortBoundParams
     num_errors: NonNegative
-    on_noisy_control: Literal["error", "lower_eta"]
+    on_noisy_control: Literal["error", "lower_eta", "dead_zone"]
 
     @property
     def has_floor(self) -> bool:
