@@ -1,10 +1,10 @@
 """Does asking a part of the control set at an update cost anything? The default profile with and without it, seed by seed.
 
-Each seed runs the whole pipeline in a fresh clone of the committed state, once for each setting;
-the stages before the ratio are shared. Test questions are fresh ones, drawn as those of the ablation, so that the committed test
-set takes no part in the choice of a default. Prints Markdown: a row per run, then the differences, paired by seed, with
-Student's 95 % intervals. A setting is one or more parameters of the block `ratio`. Run: `python -m benchmarks.screening
-[--seeds 6 7 8] [--settings control_questions=null control_questions=32,on_noisy_control=lower_eta] [--jobs 2]`.
+Each seed runs the whole pipeline in a fresh clone of the committed state, once for each setting, one or more parameters of the
+block `ratio`; the stages before the ratio are shared. Test questions are fresh ones, drawn as those of the ablation, so that
+the committed test set takes no part in the choice of a default. Prints Markdown: a row per run, then the differences from the
+first setting, paired by seed, with Student's 95 % intervals. Run: `python -m benchmarks.screening [--seeds 6 7 8] [--jobs 2]
+[--settings control_questions=null control_questions=32,on_noisy_control=lower_eta]`.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def main() -> None:
         "--settings",
         nargs="+",
         default=["control_questions=null", "control_questions=32"],
-        help="KEY=VALUE[,KEY=VALUE] of the block ratio, compared with the first",
+        help="KEY=VALUE[,KEY=VALUE] each",
     )
     options.add_argument("--test-seed", type=int, default=3)
     options.add_argument("--jobs", type=int, default=1, help="seeds at a time; above 1 the seconds say little")

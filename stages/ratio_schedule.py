@@ -141,8 +141,9 @@ class Damping:
 def _damping(params: Params, long: Score, bounds: Bounds) -> Damping:
     """As requested where an update knows the accuracy well; else what `ratio.on_noisy_control` says.
 
-    `lower_eta` keeps eta * SE(accuracy benefit) at or below one half. `dead_zone` counts a loss only beyond `ratio.dead_zone`
-    standard errors, which leaves less noise where nothing was lost, and keeps eta times that at or below one half.
+    `lower_eta` keeps eta * SE(accuracy benefit) at or below one half. `dead_zone` counts a loss only beyond
+    `ratio.loss_dead_zone` standard errors, which leaves less noise where nothing was lost, and keeps eta times that at or
+    below one half.
     """
     ratio = params.ratio
     accuracy_error = _loss_error(params, long)
@@ -158,8 +159,8 @@ def _damping(params: Params, long: Score, bounds: Bounds) -> Damping:
     steady = 0.5 * gap / accuracy_error
     if ratio.on_noisy_control == "lower_eta":
         return Damping(min(ratio.eta, steady), 0.0)
-    _, remaining = rectified_noise(ratio.dead_zone)
-    return Damping(min(ratio.eta, steady / remaining), ratio.dead_zone)
+    _, remaining = rectified_noise(ratio.loss_dead_zone)
+    return Damping(min(ratio.eta, steady / remaining), ratio.loss_dead_zone)
 
 
 def _loss_error(params: Params, long: Score) -> float:

@@ -5,8 +5,9 @@ After each update the model moves 1 / `LAG` of the way to the share that it is t
     tokens   = T_short + (T_long - T_short) (1 - 0.9 x)^1.5
     accuracy = A_long - drop * x^3 - offset
 
-are measured on 512 questions with 2 answers each; the long bound, once, with 4. Settings are those of params.yaml. The
-figures of docs/controllers.md: `python -m tests.core.closed_loop`.
+are measured on 512 questions, or as many as are asked, with 2 answers each; the long bound, once, on all with 4. Settings are
+those of params.yaml, the step of `robust` as ratio-schedule would set it. The figures of docs/controllers.md:
+`python -m tests.core.closed_loop`.
 """
 
 from __future__ import annotations
@@ -67,6 +68,7 @@ def run(
     response: Response | Callable[[int], Response],
     seed: int | None,
     num: int = NUM_UPDATES,
+    num_asked: int = NUM_QUESTIONS,
     **change: Any,
 ) -> Run:
     """Close the loop for `num` updates; without a seed there is no noise; `change` overrides settings of the controller."""
@@ -83,10 +85,11 @@ def run(
         tokens, accuracy = at(update).tokens(learned), at(update).accuracy(learned)
         result.shares.append(share)
         result.accuracy.append(accuracy)
-        spread = SPREAD / math.sqrt(NUM_QUESTIONS * NUM_ANSWERS)
+        spread = SPREAD / math.sqrt(num_asked * NUM_ANSWERS)
         seen_tokens = tokens * (1.0 + noise(0.0, spread))
-        seen = min(max(accuracy + noise(0.0, error(accuracy, NUM_ANSWERS)), 0.0), 1.0)
-        loss_error = 0.0 if seed is None else math.hypot(error(accuracy, NUM_ANSWERS), reference_error)
+        at_update = error(accuracy, NUM_ANSWERS, num_asked)
+        seen = min(max(accuracy + noise(0.0, at_update), 0.0), 1.0)
+        loss_error = 0.0 if seed is None else math.hypot(at_update, reference_error)
         settings = settings_of(at(update).margin) | {"loss_error": loss_error, "previous": previous} | change
         step = next_ratio(controller, bounds, seen_tokens, seen, (share, 1.0 - share), **settings)
         share, previous = step.weights[0], (step.benefit1, step.benefit2)
@@ -104,8 +107,8 @@ def settings_of(margin: float) -> dict[str, Any]:
     }
 
 
-def error(accuracy: float, num_answers: int) -> float:
-    return math.sqrt(accuracy * (1.0 - accuracy) / (NUM_QUESTIONS * num_answers))
+def error(accuracy: float, num_answers: int, num_questions: int = NUM_QUESTIONS) -> float:
+    return math.sqrt(accuracy * (1.0 - accuracy) / (num_questions * num_answers))
 
 
 def moving_average(shares: Sequence[float]) -> list[float]:
