@@ -83,8 +83,8 @@ def _shortest(content: Content) -> str:
 def _fallbacks(content: Content) -> list[str]:
     counts = {arm: sum(run.trained.fallback for run in runs.values()) for arm, runs in content.shown.items()}
     return [
-        f"{arm}: at {count} of {len(content.shown[arm])} seeds no checkpoint was shown to keep its accuracy on the control "
-        "set, and the most accurate one was taken (fallback)."
+        f"{arm}: at {count} of {len(content.shown[arm])} seeds no checkpoint that answered the whole control set was shown to "
+        "keep its accuracy there, and the most accurate of them was taken (fallback)."
         for arm, count in counts.items()
         if count
     ]
@@ -110,7 +110,7 @@ def _reading(content: Content) -> list[str]:
         f"Differences from {content.best_static}, the best static share of the tuning seeds, are paired by seed; p values are "
         "two-sided and corrected over the arms (Holm), those of tokens and those of accuracy each by themselves. PASS: seeds "
         f"at which it was shown that less than {margin} of accuracy was lost, as in `tldr report`. Step: the selected "
-        "checkpoint, seed by seed. Fallback: seeds at which no checkpoint was shown to keep its accuracy on the control set. "
+        "checkpoint, seed by seed. Fallback: seeds at which no checkpoint that answered the whole control set was shown to keep its accuracy. "
         "Mean share: of System-1, over the whole training.",
     ]
 

@@ -12,6 +12,7 @@ import click
 
 from stages._errors import UserError
 from stages._io import write_text
+from stages._params import Params
 from stages.ablation.document import document, facts_of
 from stages.ablation.fresh_test import num_known
 from stages.ablation.plan import Plan
@@ -80,7 +81,8 @@ def _facts(state: State, plan: Plan, fresh: Sequence[Problem]) -> list[str]:
     return [
         f"Profile `{params.profile}`, commit {', '.join(commits)}, code state {state.name} (a digest of what the stages read).",
         f"Alike for all arms: {params.train.max_steps} steps of {params.train.batch_size} examples, a control evaluation every "
-        f"{params.train.update_every} steps, the checkpoint by the rule of `select`; an arm sets keys of `ratio` only.",
+        f"{params.train.update_every} steps ({_asked(params)}), the checkpoint by the rule of `select`; an arm sets keys of "
+        "`ratio` only.",
         f"Each run: `engine.processes` {plan.engine.processes}, `engine.threads` {plan.engine.threads}.",
         f"Tuning seeds {_listed(plan.tune_seeds)}, reporting seeds {_listed(plan.report_seeds)}.",
         f"Fresh test set: {len(fresh):,} chains from seed {plan.test_seed}, as many of each length as in "
@@ -89,6 +91,13 @@ def _facts(state: State, plan: Plan, fresh: Sequence[Problem]) -> list[str]:
         *(fact for phase in ("tune", "report") for fact in facts_of(stored, phase, plan.jobs)),
         f"Oracle and frontier: {plan.frontier.chains:,} simulated chains per length, without a model (`tldr tiny frontier`).",
     ]
+
+
+def _asked(params: Params) -> str:
+    samples, asked = params.ratio.control_samples, params.ratio.control_questions
+    if asked is None:
+        return f"all questions, {samples} answers each"
+    return f"{asked} questions, {samples} answers each; the whole set is answered by at most {params.select.candidates} checkpoints"
 
 
 def _listed(seeds: Sequence[int]) -> str:

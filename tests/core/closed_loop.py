@@ -19,8 +19,10 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any, NamedTuple
 
-from stages._params import load_params
+from stages._params import check_params, load_params
 from stages.core.ratio import Bounds, Dual, next_ratio
+from stages.ratio_schedule import _damping
+from stages.training.control import Score
 from tests.paths import ROOT
 
 RATIO = load_params(ROOT).ratio
@@ -107,6 +109,15 @@ def settings_of(margin: float) -> dict[str, Any]:
     }
 
 
+def with_part(response: Response, on_noisy_control: str) -> dict[str, Any]:
+    """Changes for `robust` on a part of 32 questions, damped as ratio-schedule would do it with `on_noisy_control`."""
+    document = load_params(ROOT).model_dump()
+    document["ratio"] |= {"control_questions": 32, "on_noisy_control": on_noisy_control}
+    accuracy = response.bounds.long_accuracy
+    long = Score((accuracy,) * NUM_QUESTIONS, (response.bounds.long_tokens,) * NUM_QUESTIONS, 0.0)
+    return {"num_asked": 32, **vars(_damping(check_params(document, "params.yaml"), long, response.bounds))}
+
+
 def error(accuracy: float, num_answers: int, num_questions: int = NUM_QUESTIONS) -> float:
     return math.sqrt(accuracy * (1.0 - accuracy) / (num_questions * num_answers))
 
@@ -188,13 +199,19 @@ def figures(controller: str, response: Response, **change: Any) -> Figures:
 
 def table() -> str:
     """The table of docs/controllers.md, in Markdown."""
-    rows: list[tuple[str, str, dict[str, Any]]] = [(controller, controller, {}) for controller in CONTROLLERS]
-    rows.insert(2, ("robust, `benefit_smoothing` 0", "robust", {"benefit_smoothing": 0.0}))
     lines = [
         "| response | controller | reach | swing | period | one-hot | accuracy lost | updates to recover |",
         "|---|---|---:|---:|---:|---:|---:|---:|",
     ]
     for name, response in RESPONSES.items():
+        rows: list[tuple[str, str, dict[str, Any]]] = [
+            ("paper", "paper", {}),
+            ("robust", "robust", {}),
+            ("robust, `benefit_smoothing` 0", "robust", {"benefit_smoothing": 0.0}),
+            ("robust, 32 questions, `lower_eta`", "robust", with_part(response, "lower_eta")),
+            ("robust, 32 questions, `dead_zone`", "robust", with_part(response, "dead_zone")),
+            ("lagrangian", "lagrangian", {}),
+        ]
         for label, controller, change in rows:
             found = figures(controller, response, **change)
             lines.append(
