@@ -110,8 +110,8 @@ def _reading(content: Content) -> list[str]:
         f"Differences from {content.best_static}, the best static share of the tuning seeds, are paired by seed; p values are "
         "two-sided and corrected over the arms (Holm), those of tokens and those of accuracy each by themselves. PASS: seeds "
         f"at which it was shown that less than {margin} of accuracy was lost, as in `tldr report`. Step: the selected "
-        "checkpoint, seed by seed. Fallback: seeds at which no checkpoint that answered the whole control set was shown to keep its accuracy. "
-        "Mean share: of System-1, over the whole training.",
+        "checkpoint, seed by seed. Fallback: seeds at which no checkpoint that answered the whole control set was shown to "
+        "keep its accuracy. Mean share: of System-1, over the whole training.",
     ]
 
 

@@ -97,7 +97,8 @@ def _asked(params: Params) -> str:
     samples, asked = params.ratio.control_samples, params.ratio.control_questions
     if asked is None:
         return f"all questions, {samples} answers each"
-    return f"{asked} questions, {samples} answers each; the whole set is answered by at most {params.select.candidates} checkpoints"
+    chosen = f"the whole set is answered by at most {params.select.candidates} checkpoints"
+    return f"{asked} questions, {samples} answers each; {chosen}"
 
 
 def _listed(seeds: Sequence[int]) -> str:

@@ -72,10 +72,7 @@ def test_the_sentences_say_what_is_shown_and_what_is_not():
     assert "all (other static) differs from half: 20.0 more tokens per answer (shown, p" in result
     assert "No other static arm is shown to use fewer tokens than half." in result
     assert "half, up and fast pass the 1-point margin at every seed; all not at every seed." in result
-    assert (
-        "all: at 1 of 3 seeds no checkpoint that answered the whole control set was shown to keep its accuracy"
-        in result
-    )
+    assert "all: at 1 of 3 seeds no checkpoint that answered the whole control set was shown to keep" in result
     assert "INCOMPLETE" not in result
 
 
