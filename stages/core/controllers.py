@@ -173,9 +173,12 @@ def rectified_noise(dead_zone: float) -> tuple[float, float]:
     """Mean and standard deviation of max(Z - dead_zone, 0) for a standard normal Z: what is left of the noise in a benefit.
 
     Both in standard errors of the benefit, where nothing was lost; (0.40, 0.58) without a dead zone, (0.08, 0.26) with 1.
+    ValueError beyond 0 to 5, where next to nothing is left.
     """
+    if not 0.0 <= dead_zone <= 5.0:
+        raise ValueError(f"dead_zone must lie in [0, 5], not {dead_zone!r}")
     normal = NormalDist()
-    beyond, density = 1.0 - normal.cdf(dead_zone), normal.pdf(dead_zone)
+    beyond, density = normal.cdf(-dead_zone), normal.pdf(dead_zone)
     mean = density - dead_zone * beyond
     return mean, math.sqrt((1.0 + dead_zone**2) * beyond - dead_zone * density - mean**2)
 

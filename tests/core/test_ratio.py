@@ -220,7 +220,7 @@ def test_paper_knows_no_dead_zone() -> None:
     )
 
 
-@pytest.mark.parametrize("zone", [0.0, 0.5, 1.0, 2.0])
+@pytest.mark.parametrize("zone", [0.0, 0.5, 1.0, 2.0, 5.0])
 def test_the_noise_that_a_dead_zone_leaves_is_that_of_drawn_losses(zone: float) -> None:
     """20,000 control sets on which nothing was lost; mean and deviation of the benefit, in its standard errors."""
     error, gap, gauss = 0.02, BOUNDS.long_accuracy - BOUNDS.short_accuracy, Random(5).gauss
@@ -282,6 +282,9 @@ def test_arguments_that_make_no_sense_are_refused() -> None:
         next_ratio("robust", BOUNDS, 6000.0, 0.74, (0.5, 0.5), **PAPER, benefit_smoothing=1.0, previous=(0.0, 0.0))
     with pytest.raises(ValueError, match="negative"):
         BoundErrors(-1.0, 0.0, 0.0, 0.0)
+    for zone in (-0.1, 5.1, math.nan):
+        with pytest.raises(ValueError, match="dead_zone must lie in"):
+            rectified_noise(zone)
     for change in ({"loss_error": -0.1}, {"dead_zone": -1.0}, {"loss_error": math.nan}):
         with pytest.raises(ValueError, match="loss_error"):
             next_ratio("robust", BOUNDS, 6000.0, 0.74, (0.5, 0.5), **PAPER, **change)
