@@ -154,8 +154,7 @@ class RatioParams(Block):
     bound_samples: Count
     short_bound: ShortBoundParams
     num_errors: NonNegative
-    on_noisy_control: Literal["error", "lower_eta", "dead_zone"]
-    loss_dead_zone: Annotated[float, Field(ge=0.0, le=5.0)]
+    on_noisy_control: Literal["error", "lower_eta"]
 
     @property
     def has_floor(self) -> bool:

@@ -9,7 +9,6 @@ control results), results/schedule.json and results/simulated_ratio.csv. Run: `t
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from stages._io import folder_digest, write_csv, write_json
 from stages._param_blocks import RatioParams
 from stages._params import Params
 from stages._provenance import place, provenance, write_provenance
-from stages.core.ratio import BoundErrors, Bounds, Dual, check_bounds, rectified_noise, scheduled_share, simulate
+from stages.core.ratio import BoundErrors, Bounds, Dual, check_bounds, scheduled_share, simulate
 from stages.data.prompts import load_tokenizer
 from stages.data.samples import AGAIN, check_keys, read_samples
 from stages.engines.base import open_engine
@@ -54,22 +53,22 @@ def main(root: Path, params: Params) -> None:
         check_bounds(bounds, errors, params.ratio.num_errors)
     except ValueError as error:
         raise StageFailed(f"The ratio cannot be steered: {error}. {_bound_advice(params)}") from None
-    damping = _damping(params, long, bounds)
-    trajectory = _simulated(params, bounds, damping, _loss_error(params, long))
+    eta = _steady_eta(params, long, bounds)
+    trajectory = _simulated(params, bounds, eta, _loss_error(params, long))
     first_share = trajectory[0]["short_share"]
     schedule = {
         **control.hashes,
         "controller": params.ratio.controller,
         "schedule": params.ratio.schedule,
         "weights": {"system1": first_share, "system2": 1.0 - first_share},
-        **vars(damping),
+        "eta": eta,
         "bounds": vars(bounds),
         "standard_errors": vars(errors),
         "simulated_short_share": [row["short_share"] for row in trajectory],
     }
     write_json(root / "artifacts" / "schedule.json", schedule)
     _write_control(root, control, long)
-    write_json(root / "results" / "schedule.json", _metrics(long, bounds, errors, damping) | place(params))
+    write_json(root / "results" / "schedule.json", _metrics(long, bounds, errors, eta) | place(params))
     write_csv(root / "results" / "simulated_ratio.csv", trajectory)
     write_provenance(root, provenance(params, "ratio-schedule", KEYS, __file__), "ratio-schedule")
 
@@ -130,37 +129,20 @@ def shortest_correct(answers: list[list[tuple[Answer, Grade]]]) -> list[float]:
     return [min(lengths) for lengths in correct if lengths]
 
 
-@dataclass(frozen=True)
-class Damping:
-    """The step size of a run, and how many standard errors of a loss `robust` does not count."""
-
-    eta: float
-    dead_zone: float
-
-
-def _damping(params: Params, long: Score, bounds: Bounds) -> Damping:
-    """As requested where an update knows the accuracy well; else what `ratio.on_noisy_control` says.
-
-    `lower_eta` keeps eta * SE(accuracy benefit) at or below one half. `dead_zone` counts a loss only beyond
-    `ratio.loss_dead_zone` standard errors, which leaves less noise where nothing was lost, and keeps eta times that at or
-    below one half.
-    """
+def _steady_eta(params: Params, long: Score, bounds: Bounds) -> float:
+    """The step size: as requested, or lowered so that eta * SE(accuracy benefit) <= 0.5 if the control set is noisy."""
     ratio = params.ratio
     accuracy_error = _loss_error(params, long)
     gap = bounds.long_accuracy - bounds.short_accuracy
     if ratio.controller != "robust" or gap > 3.0 * accuracy_error:
-        return Damping(ratio.eta, 0.0)
+        return ratio.eta
     if ratio.on_noisy_control == "error":
         raise StageFailed(
             f"The accuracy gap behind the second benefit ({gap:.4f}) is within 3 standard errors of the control accuracy "
             f"({accuracy_error:.4f} each): raise ratio.control_questions or ratio.control_samples, raise "
-            "ratio.short_bound.accuracy_tolerance, or set ratio.on_noisy_control to dead_zone."
+            "ratio.short_bound.accuracy_tolerance, or set ratio.on_noisy_control to lower_eta."
         )
-    steady = 0.5 * gap / accuracy_error
-    if ratio.on_noisy_control == "lower_eta":
-        return Damping(min(ratio.eta, steady), 0.0)
-    _, remaining = rectified_noise(ratio.loss_dead_zone)
-    return Damping(min(ratio.eta, steady / remaining), ratio.loss_dead_zone)
+    return min(ratio.eta, 0.5 * gap / accuracy_error)
 
 
 def _loss_error(params: Params, long: Score) -> float:
@@ -177,7 +159,7 @@ def _bound_advice(params: Params) -> str:
     return "Use a larger control set, more ratio.bound_samples, or a short-CoT model as ratio.short_bound.path."
 
 
-def _simulated(params: Params, bounds: Bounds, damping: Damping, loss_error: float) -> list[dict[str, Any]]:
+def _simulated(params: Params, bounds: Bounds, eta: float, loss_error: float) -> list[dict[str, Any]]:
     """Short share per window if tokens and accuracy moved linearly from the long to the short bound."""
     ratio, train = params.ratio, params.train
     num_windows = train.max_steps // train.update_every
@@ -197,7 +179,7 @@ def _simulated(params: Params, bounds: Bounds, damping: Damping, loss_error: flo
         (ratio.init, 1.0 - ratio.init),
         tokens,
         accuracy,
-        **vars(damping),
+        eta=eta,
         smoothing=ratio.smoothing,
         floor=ratio.floor,
         benefit_smoothing=ratio.benefit_smoothing,
@@ -222,7 +204,7 @@ def _write_control(root: Path, control: ControlSet, long: Score) -> None:
     write_csv(root / "artifacts" / "control_base.csv", rows)
 
 
-def _metrics(long: Score, bounds: Bounds, errors: BoundErrors, damping: Damping) -> dict[str, Any]:
+def _metrics(long: Score, bounds: Bounds, errors: BoundErrors, eta: float) -> dict[str, Any]:
     return {
         "long_tokens": bounds.long_tokens,
         "long_tokens_se": errors.long_tokens,
@@ -231,6 +213,6 @@ def _metrics(long: Score, bounds: Bounds, errors: BoundErrors, damping: Damping)
         "long_accuracy": bounds.long_accuracy,
         "long_accuracy_se": long.accuracy_error,
         "short_accuracy": bounds.short_accuracy,
-        **vars(damping),
+        "eta": eta,
         "truncation_rate": long.truncation_rate,
     }

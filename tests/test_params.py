@@ -33,7 +33,6 @@ def changed(key, value):
         ("ratio.controller", "papper", r"ratio\.controller = 'papper': .*'robust', 'paper' or 'lagrangian'"),
         ("ratio.margin", 1.0, r"ratio\.margin = 1\.0: .*less than 1"),
         ("ratio.dual_step", 0.0, r"ratio\.dual_step = 0\.0: .*greater than 0"),
-        ("ratio.loss_dead_zone", 6.0, r"ratio\.loss_dead_zone = 6\.0: .*less than or equal to 5"),
         ("ratio.dead_zone", -1.0, r"ratio\.dead_zone = -1\.0: .*greater than or equal to 0"),
         ("ratio.etta", 4, r"unknown key ratio\.etta"),
         ("train.max_steps", 97, r"max_steps 97 must be a multiple of update_every 16"),

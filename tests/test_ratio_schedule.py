@@ -12,12 +12,12 @@ import pytest
 from stages._errors import StageFailed, UserError
 from stages._io import folder_digest
 from stages._params import Params, check_params, read_yaml
-from stages.core.ratio import Bounds, rectified_noise
+from stages.core.ratio import Bounds
 from stages.data.problems import read_problems
 from stages.data.prompts import load_tokenizer
 from stages.engines.base import decode_spec
 from stages.engines.rollouts import make_requests
-from stages.ratio_schedule import Damping, _damping, base_answers, shortest_correct
+from stages.ratio_schedule import _steady_eta, base_answers, shortest_correct
 from stages.sample import _write_parquet
 from stages.training.control import Score, control_set, score
 from tests.paths import ROOT
@@ -121,24 +121,16 @@ def test_answers_of_another_model_prompt_or_number_are_refused(folder: Path, con
     refused(folder, params, "was drawn from another model than model.path holds now; run `tldr run sample`")
 
 
-def test_the_loop_is_damped_where_an_update_knows_the_accuracy_badly() -> None:
+def test_the_step_is_lowered_where_an_update_knows_the_accuracy_badly() -> None:
     """512 questions at .96: all of them, twice, resolve a gap of 3 points; a part of 32 moves the ratio in smaller steps, so
-    that eta times the standard error of the benefit, or what a dead zone leaves of it, is one half."""
+    that eta times the standard error of the benefit is one half."""
     long = Score((1.0,) * 492 + (0.0,) * 20, (100.0,) * 512, 0.0)
     bounds = Bounds(50.0, 100.0, long.accuracy - 0.03, long.accuracy)
     settings = {"eta": 4.0, "control_samples": 2, "bound_samples": 4, "on_noisy_control": "lower_eta"}
-    assert _damping(parameters(**settings, control_questions=None), long, bounds) == Damping(4.0, 0.0)
+    assert _steady_eta(parameters(**settings, control_questions=None), long, bounds) == 4.0
     part = settings | {"control_questions": 32}
     error = (long.accuracy * (1 - long.accuracy) * (1 / 64 + 1 / 2048)) ** 0.5
-    lowered = _damping(parameters(**part), long, bounds)
-    assert lowered == Damping(pytest.approx(0.5 * 0.03 / error), 0.0)
-    zone = part | {"on_noisy_control": "dead_zone"}
-    for width in (0.5, 1.0):
-        damping = _damping(parameters(**zone, loss_dead_zone=width), long, bounds)
-        _, remaining = rectified_noise(width)
-        assert damping == Damping(pytest.approx(0.5 * 0.03 / error / remaining), width)
-        assert lowered.eta < damping.eta < 4.0
-    assert _damping(parameters(**zone, loss_dead_zone=2.0), long, bounds) == Damping(4.0, 2.0)
-    assert _damping(parameters(**zone, controller="paper"), long, bounds) == Damping(4.0, 0.0)
+    assert _steady_eta(parameters(**part), long, bounds) == pytest.approx(0.5 * 0.03 / error)
+    assert _steady_eta(parameters(**part, controller="paper"), long, bounds) == 4.0
     with pytest.raises(StageFailed, match=r"raise ratio\.control_questions or ratio\.control_samples"):
-        _damping(parameters(**part | {"on_noisy_control": "error"}), long, bounds)
+        _steady_eta(parameters(**part | {"on_noisy_control": "error"}), long, bounds)

@@ -15,8 +15,7 @@ from stages.cli._project import project_root
 
 PUBLISHED = ("eta", "smoothing", "floor", "benefit_smoothing")
 DUAL = ("margin", "dual_step", "dead_zone")
-NOISE = ("dead_zone", "loss_se")
-READ_BY = {"paper": PUBLISHED, "robust": (*PUBLISHED, *NOISE), "lagrangian": ("floor", *DUAL, "loss_se")}
+READ_BY = {"paper": PUBLISHED, "robust": PUBLISHED, "lagrangian": ("floor", *DUAL, "loss_se")}
 NAMES = (*PUBLISHED, *DUAL, "loss_se")
 PAPER = {
     "eta": 4.0,
@@ -24,10 +23,7 @@ PAPER = {
     "floor": 0.0,
     "benefit_smoothing": 0.0,
 }  # arXiv 2506.02678 and the authors' code
-ASKED = {
-    "robust": "--eta, --smoothing and --floor (with --loss-se also --dead-zone)",
-    "lagrangian": "--floor, --margin, --dual-step and --dead-zone",
-}
+ASKED = {"robust": "--eta, --smoothing and --floor", "lagrangian": "--floor, --margin, --dual-step and --dead-zone"}
 
 
 def settings_for(controller: str, given: Mapping[str, float | None]) -> dict[str, float]:
@@ -39,13 +35,9 @@ def settings_for(controller: str, given: Mapping[str, float | None]) -> dict[str
     values = {name: given[name] for name in read}
     if "loss_se" in values and values["loss_se"] is None:
         values["loss_se"] = 0.0
-        if controller == "robust" and values["dead_zone"] is None:
-            values["dead_zone"] = 0.0  # a multiple of no error
     default: Any = PAPER
     if controller != "paper" and None in values.values():
         default = _ratio_block(controller).model_dump()
-        if controller == "robust":
-            default["dead_zone"] = default["loss_dead_zone"]
     settings = {name: float(default[name] if value is None else value) for name, value in values.items()}
     _check(settings, controller)
     return settings
@@ -54,7 +46,7 @@ def settings_for(controller: str, given: Mapping[str, float | None]) -> dict[str
 def as_arguments(settings: Mapping[str, float]) -> dict[str, Any]:
     """`settings` as the arguments of `stages.core.ratio.simulate`; lagrangian does not read eta and smoothing."""
     if "margin" not in settings:
-        return {"loss_error" if name == "loss_se" else name: value for name, value in settings.items()}
+        return dict(settings)
     from stages.core.ratio import Dual
 
     dual = Dual(*(settings[name] for name in DUAL))

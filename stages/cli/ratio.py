@@ -45,10 +45,8 @@ def controller_options(function: Callable[P, R]) -> Callable[P, R]:
         click.option(
             "--dual-step", type=float, help="Largest step of the log-odds (lagrangian). [default: params.yaml]"
         ),
-        click.option(
-            "--dead-zone", type=float, help="SEs of the loss that do not count (not for paper). [default: params.yaml]"
-        ),
-        click.option("--loss-se", type=float, help="Standard error of the loss (not for paper). [default: 0]"),
+        click.option("--dead-zone", type=float, help="SEs that move nothing (lagrangian). [default: params.yaml]"),
+        click.option("--loss-se", type=float, help="Standard error of the accuracy lost (lagrangian). [default: 0]"),
         click.option("--json", "as_json", is_flag=True, help="Print JSON at full precision."),
     ]
     for option in reversed(options):

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from statistics import NormalDist
 
 from stages.core.bounds import BoundErrors, Bounds, check_bounds, require_finite
 
@@ -98,18 +97,9 @@ def robust(
     floor: float,
     benefit_smoothing: float,
     previous: tuple[float, float] | None,
-    loss_error: float = 0.0,
-    dead_zone: float = 0.0,
 ) -> RatioStep:
-    """Benefits capped at 1 and mixed with `benefit_smoothing` of the `previous` ones; at least `floor` of each source.
-
-    `dead_zone` times `loss_error`, the standard error of accuracy - long_accuracy, is taken off the loss: what noise alone
-    would show is cut at zero on one side only, so it would move the ratio to System-2 in the mean (see `rectified_noise`).
-    """
-    require_finite(loss_error=loss_error, dead_zone=dead_zone)
-    if loss_error < 0.0 or dead_zone < 0.0:
-        raise ValueError(f"loss_error and dead_zone must be at or above 0, not {loss_error!r} and {dead_zone!r}")
-    gains = benefits(bounds, tokens, accuracy + dead_zone * loss_error, clip=True)
+    """Benefits capped at 1 and mixed with `benefit_smoothing` of the `previous` ones; at least `floor` of each source."""
+    gains = benefits(bounds, tokens, accuracy, clip=True)
     if previous is not None:
         if not 0.0 <= benefit_smoothing < 1.0:
             raise ValueError(f"benefit_smoothing must lie in [0, 1), not {benefit_smoothing!r}")
@@ -169,26 +159,12 @@ def shown_violation(loss: float, loss_error: float, dual: Dual) -> float:
     return math.copysign(min(shown, 1.0), distance)
 
 
-def rectified_noise(dead_zone: float) -> tuple[float, float]:
-    """Mean and standard deviation of max(Z - dead_zone, 0) for a standard normal Z: what is left of the noise in a benefit.
-
-    Both in standard errors of the benefit, where nothing was lost; (0.40, 0.58) without a dead zone, (0.08, 0.26) with 1.
-    ValueError beyond 0 to 5, where next to nothing is left.
-    """
-    if not 0.0 <= dead_zone <= 5.0:
-        raise ValueError(f"dead_zone must lie in [0, 5], not {dead_zone!r}")
-    normal = NormalDist()
-    beyond, density = normal.cdf(-dead_zone), normal.pdf(dead_zone)
-    mean = density - dead_zone * beyond
-    return mean, math.sqrt((1.0 + dead_zone**2) * beyond - dead_zone * density - mean**2)
-
-
 def benefit_errors(
     bounds: Bounds, tokens_error: float, accuracy_error: float, loss_error: float, dual: Dual | None
 ) -> tuple[float, float]:
-    """Standard errors of the two benefits before any smoothing; with `dual`, those of lagrangian.
+    """Standard errors of the two benefits before any smoothing; with `dual`, those of lagrangian, as upper bounds.
 
-    Upper bounds: dead zones and caps only flatten the response.
+    Upper bounds because its dead zone and its caps only flatten the response.
     """
     too_long_error = tokens_error / (bounds.long_tokens - bounds.short_tokens)
     if dual is None:

@@ -12,17 +12,7 @@ from collections.abc import Sequence
 from random import Random
 
 from stages.core.bounds import BoundErrors, Bounds, check_bounds
-from stages.core.controllers import (
-    Dual,
-    RatioStep,
-    benefit_errors,
-    benefits,
-    lagrangian,
-    paper,
-    rectified_noise,
-    robust,
-    update,
-)
+from stages.core.controllers import Dual, RatioStep, benefit_errors, benefits, lagrangian, paper, robust, update
 
 __all__ = [
     "BoundErrors",
@@ -33,7 +23,6 @@ __all__ = [
     "benefits",
     "check_bounds",
     "next_ratio",
-    "rectified_noise",
     "scheduled_share",
     "simulate",
     "update",
@@ -53,14 +42,13 @@ def next_ratio(
     benefit_smoothing: float = 0.0,
     previous: tuple[float, float] | None = None,
     loss_error: float | None = None,
-    dead_zone: float = 0.0,
     dual: Dual | None = None,
 ) -> RatioStep:
     """One decision: `paper` as published, `robust` (capped, smoothed, with a floor), `lagrangian` (accuracy constrained).
 
-    `robust` alone reads `benefit_smoothing`, the `previous` benefits and `dead_zone`, the number of `loss_error` (standard
-    errors of accuracy - long_accuracy) that it does not count; `lagrangian` reads `floor`, `dual` and `loss_error`, and
-    neither `eta` nor `smoothing`. ValueError, naming the value, for anything that makes no ratio.
+    `robust` alone reads `benefit_smoothing` and the `previous` benefits; `lagrangian` reads `floor`, `dual` and
+    `loss_error`, the standard error of accuracy - long_accuracy, and neither `eta` nor `smoothing`. ValueError, naming
+    the value, for anything that makes no ratio.
     """
     measured = (bounds, tokens, accuracy, weights)
     if controller == "paper":
@@ -73,8 +61,6 @@ def next_ratio(
             floor=floor,
             benefit_smoothing=benefit_smoothing,
             previous=previous,
-            loss_error=loss_error or 0.0,
-            dead_zone=dead_zone,
         )
     if controller != "lagrangian":
         raise ValueError(f"controller must be paper or robust or lagrangian, not {controller!r}")
@@ -113,7 +99,6 @@ def simulate(
     floor: float,
     benefit_smoothing: float = 0.0,
     loss_error: float | None = None,
-    dead_zone: float = 0.0,
     dual: Dual | None = None,
 ) -> list[RatioStep]:
     """The decisions along a given path of control measurements, one per (tokens, accuracy) pair."""
@@ -132,7 +117,6 @@ def simulate(
             benefit_smoothing=benefit_smoothing,
             previous=(last.benefit1, last.benefit2) if last else None,
             loss_error=loss_error,
-            dead_zone=dead_zone,
             dual=dual,
         )
         steps.append(step)

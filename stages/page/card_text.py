@@ -102,8 +102,6 @@ def _schedule(ratio: Any, measured: Mapping[str, Any]) -> str:
     if ratio.schedule == "dynamic":
         eta = measured.get("eta", ratio.eta)
         settings = f"eta {eta:g}, smoothing {ratio.smoothing:g}"
-        if measured.get("dead_zone"):
-            settings += f", losses within {measured['dead_zone']:g} standard errors not counted"
         if ratio.controller == "lagrangian":
             settings = f"margin {ratio.margin:g}, dual step {ratio.dual_step:g}, dead zone {ratio.dead_zone:g}"
         floor = f", floor {ratio.floor:g}" if ratio.has_floor else ""

@@ -29,7 +29,7 @@ def decide(
     """
     share = shares_so_far(schedule, rows)[-1]
     bounds = Bounds(**schedule["bounds"])
-    moved = _moved(params.ratio, schedule, bounds, share, rows, measured)
+    moved = _moved(params.ratio, schedule["eta"], bounds, share, rows, measured)
     dual, loss_error = _dual(params.ratio), measured.loss_error
     errors = benefit_errors(bounds, measured.tokens_error, measured.accuracy_error, loss_error, dual)
     row = {
@@ -51,7 +51,7 @@ def decide(
 
 def _moved(
     ratio: RatioParams,
-    schedule: dict[str, Any],
+    eta: float,
     bounds: Bounds,
     share: float,
     rows: list[dict[str, Any]],
@@ -64,13 +64,12 @@ def _moved(
         measured.mean_tokens,
         measured.accuracy,
         (share, 1.0 - share),
-        eta=schedule["eta"],
+        eta=eta,
         smoothing=ratio.smoothing,
         floor=ratio.floor,
         benefit_smoothing=ratio.benefit_smoothing,
         previous=None if last is None else (last["benefit1"], last["benefit2"]),
         loss_error=measured.loss_error,
-        dead_zone=schedule["dead_zone"],
         dual=_dual(ratio),
     )
 

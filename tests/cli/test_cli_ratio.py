@@ -66,17 +66,6 @@ def test_robust_runs_without_params_yaml_if_everything_is_given(nowhere: Path) -
     assert as_json("step", {**BOUNDS, **POINT, **settings})["system1"] == 0.9
 
 
-def test_robust_does_not_count_a_loss_within_the_noise_that_is_given(nowhere: Path) -> None:
-    settings = {**BOUNDS, "tokens": 1120.94, "accuracy": 0.74, "eta": 1, "smoothing": 0, "floor": 0.1}
-    lost = as_json("step", settings)
-    assert lost["benefit2"] == pytest.approx(0.02 / 0.47)
-    assert as_json("step", {**settings, "dead-zone": 1})["system1"] == lost["system1"]
-    assert as_json("step", {**settings, "dead-zone": 1, "loss-se": 0.01})["benefit2"] == pytest.approx(0.01 / 0.47)
-    assert as_json("step", {**settings, "dead-zone": 1, "loss-se": 0.02})["benefit2"] == 0.0
-    refused = call("step", {**settings, "loss-se": 0.02})
-    assert refused.exit_code == 2 and "with --loss-se also --dead-zone" in refused.stderr
-
-
 def test_step_without_json_is_two_lines(nowhere: Path) -> None:
     answer = call("step", {**PAPER, **POINT})
     assert answer.stdout.startswith("System-1 0.9501  System-2 0.0499\n")
@@ -167,7 +156,6 @@ def test_lagrangian_takes_its_settings_from_params_yaml(nowhere: Path) -> None:
     ("options", "part"),
     [
         ({**LAGRANGIAN, "eta": 4}, "--eta is not read by the lagrangian controller"),
-        ({**PAPER, "dead-zone": 1}, "--dead-zone is not read by the paper controller"),
         ({**PAPER, "margin": 0.01}, "--margin is not read by the paper controller"),
         ({**LAGRANGIAN, "margin": 0}, "--margin 0 is not above 0 and below 1"),
         ({**LAGRANGIAN, "dual-step": "nan"}, "--dual-step nan is not above 0"),

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-import statistics
 from pathlib import Path
-from random import Random
 from typing import Any
 
 import pytest
@@ -19,7 +17,6 @@ from stages.core.ratio import (
     benefits,
     check_bounds,
     next_ratio,
-    rectified_noise,
     simulate,
     update,
 )
@@ -199,41 +196,6 @@ def test_benefit_smoothing_carries_over_in_robust_only() -> None:
     assert (paper.benefit1, paper.benefit2) == pytest.approx((1.0, 0.0))
 
 
-@given(measured, st.floats(0.0, 1.0), st.floats(0.0, 1.0), st.floats(0.0, 5.0))
-@few
-def test_a_dead_zone_only_takes_off_the_loss(tokens: float, accuracy: float, error: float, zone: float) -> None:
-    """By as many standard errors, never below nothing lost; the other benefit is as without it."""
-    rest = {**PAPER, "floor": 0.1}
-    plain = next_ratio("robust", BOUNDS, tokens, accuracy, (0.5, 0.5), **rest)
-    step = next_ratio("robust", BOUNDS, tokens, accuracy, (0.5, 0.5), **rest, loss_error=error, dead_zone=zone)
-    assert step.benefit1 == plain.benefit1
-    lost = BOUNDS.long_accuracy - accuracy - zone * error
-    gap = BOUNDS.long_accuracy - BOUNDS.short_accuracy
-    assert step.benefit2 == pytest.approx(min(max(lost / gap, 0.0), 1.0), abs=1e-12)
-    assert step.weights[0] >= plain.weights[0]
-
-
-def test_paper_knows_no_dead_zone() -> None:
-    options = {**PAPER, "loss_error": 0.1, "dead_zone": 1.0}
-    assert next_ratio("paper", BOUNDS, 6000.0, 0.7, (0.5, 0.5), **options) == next_ratio(
-        "paper", BOUNDS, 6000.0, 0.7, (0.5, 0.5), **PAPER
-    )
-
-
-@pytest.mark.parametrize("zone", [0.0, 0.5, 1.0, 2.0, 5.0])
-def test_the_noise_that_a_dead_zone_leaves_is_that_of_drawn_losses(zone: float) -> None:
-    """20,000 control sets on which nothing was lost; mean and deviation of the benefit, in its standard errors."""
-    error, gap, gauss = 0.02, BOUNDS.long_accuracy - BOUNDS.short_accuracy, Random(5).gauss
-    options = {**PAPER, "loss_error": error, "dead_zone": zone}
-    drawn = [
-        next_ratio("robust", BOUNDS, 6000.0, BOUNDS.long_accuracy + gauss(0.0, error), (0.5, 0.5), **options).benefit2
-        for _ in range(20_000)
-    ]
-    mean, deviation = rectified_noise(zone)
-    assert statistics.fmean(drawn) * gap / error == pytest.approx(mean, abs=0.015)
-    assert statistics.pstdev(drawn) * gap / error == pytest.approx(deviation, abs=0.015)
-
-
 def test_simulate_chains_single_decisions() -> None:
     options: dict[str, Any] = {"eta": 2.0, "smoothing": 1e-3, "floor": 0.05, "benefit_smoothing": 0.3}
     tokens, accuracy = [7000.0, 5000.0, 3000.0], [0.75, 0.60, 0.70]
@@ -282,9 +244,3 @@ def test_arguments_that_make_no_sense_are_refused() -> None:
         next_ratio("robust", BOUNDS, 6000.0, 0.74, (0.5, 0.5), **PAPER, benefit_smoothing=1.0, previous=(0.0, 0.0))
     with pytest.raises(ValueError, match="negative"):
         BoundErrors(-1.0, 0.0, 0.0, 0.0)
-    for zone in (-0.1, 5.1, math.nan):
-        with pytest.raises(ValueError, match="dead_zone must lie in"):
-            rectified_noise(zone)
-    for change in ({"loss_error": -0.1}, {"dead_zone": -1.0}, {"loss_error": math.nan}):
-        with pytest.raises(ValueError, match="loss_error"):
-            next_ratio("robust", BOUNDS, 6000.0, 0.74, (0.5, 0.5), **PAPER, **change)

@@ -58,7 +58,6 @@ def prepare(folder: Path, root: Path, params: Params, num_questions: int = 8) ->
         **control.hashes,
         "weights": {"system1": 0.5, "system2": 0.5},
         "eta": 4.0,
-        "dead_zone": 0.0,
         "bounds": {"short_tokens": 2.0, "long_tokens": 12.0, "short_accuracy": 0.0, "long_accuracy": 0.5},
     }
     write_json(root / "artifacts" / "schedule.json", schedule)
