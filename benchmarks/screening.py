@@ -59,11 +59,14 @@ def main() -> None:
     options.add_argument("--test-seed", type=int, default=3)
     options.add_argument("--jobs", type=int, default=1, help="seeds at a time; above 1 the seconds say little")
     asked = options.parse_args()
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, check=True, capture_output=True, text=True)
     runs: dict[str, list[Run]] = {setting: [] for setting in asked.settings}
     print("| seed | setting | tokens | fewer | accuracy - base | verdict | step | answered all | share | train, s |")
     print("|---:|---:|---:|---:|---:|---|---:|---:|---:|---:|")
     with ThreadPoolExecutor(asked.jobs) as pool:
-        found = pool.map(lambda seed: of_seed(seed, asked.settings, asked.test_seed), asked.seeds)
+        found = pool.map(
+            lambda seed: of_seed(seed, asked.settings, asked.test_seed, commit.stdout.strip()), asked.seeds
+        )
         for seed, of_settings in zip(asked.seeds, found, strict=True):
             for setting, run in of_settings.items():
                 runs[setting].append(run)
@@ -73,10 +76,11 @@ def main() -> None:
         print(f"\n{other} - {first}: {'; '.join(differences(runs[first], runs[other]))}.")
 
 
-def of_seed(seed: int, settings: list[str], test_seed: int) -> dict[str, Run]:
+def of_seed(seed: int, settings: list[str], test_seed: int, commit: str) -> dict[str, Run]:
     with tempfile.TemporaryDirectory(prefix="tldr-screening-") as name:
         root = Path(name)
         subprocess.run(["git", "clone", "-q", str(ROOT), name], check=True)
+        subprocess.run(["git", "checkout", "-q", commit], cwd=name, check=True)
         params = load_params(root)
         sets = {role: read_problems(root / getattr(params.data, role).path) for role in SETS}
         fresh = fresh_test(sets, test_seed, likeness(params))
