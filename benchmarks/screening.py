@@ -97,13 +97,15 @@ def pipeline(root: Path, seed: int, setting: str) -> Run:
     seconds = time.perf_counter() - start
     command(root, "repro")
     report: dict[str, Any] = json.loads(command(root, "report", "--json"))
+    train = load_params(root).train
+    num_updates = train.max_steps // train.update_every  # each asks the whole set unless `scored` is there
     trained = json.loads((root / "results" / "train.json").read_text())
     return Run(
         report["candidate"]["mean_tokens"],
         report["token_reduction"]["micro"],
         report["accuracy_difference"]["value"],
         trained["selected_step"],
-        len(trained.get("scored", ())),
+        len(trained.get("scored", ())) or num_updates,
         trained["short_share_mean"],
         seconds,
         report["verdict"],

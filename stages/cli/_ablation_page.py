@@ -22,6 +22,7 @@ from stages.ablation.tables import Content
 from stages.cli._ablation_runs import is_done, planned
 from stages.cli._ablation_state import OUTPUTS, State, other_states
 from stages.data.problems import Problem, read_problems
+from stages.training.screening import num_asked
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -77,12 +78,13 @@ def _nothing(state: State) -> str:
 def _facts(state: State, plan: Plan, fresh: Sequence[Problem]) -> list[str]:
     params, stored = state.params, list(records(state.folder))
     known = num_known(fresh, read_problems(state.root / params.data.test.path))
+    num_control = len(read_problems(state.root / params.data.control.path))
     commits = sorted({record["commit"][:7] for record in stored})
     return [
         f"Profile `{params.profile}`, commit {', '.join(commits)}, code state {state.name} (a digest of what the stages read).",
         f"Alike for all arms: {params.train.max_steps} steps of {params.train.batch_size} examples, a control evaluation every "
-        f"{params.train.update_every} steps ({_asked(params)}), the checkpoint by the rule of `select`; an arm sets keys of "
-        "`ratio` only.",
+        f"{params.train.update_every} steps ({_asked(params, num_control)}), the checkpoint by the rule of `select`; an arm "
+        "sets keys of `ratio` only.",
         f"Each run: `engine.processes` {plan.engine.processes}, `engine.threads` {plan.engine.threads}.",
         f"Tuning seeds {_listed(plan.tune_seeds)}, reporting seeds {_listed(plan.report_seeds)}.",
         f"Fresh test set: {len(fresh):,} chains from seed {plan.test_seed}, as many of each length as in "
@@ -93,9 +95,9 @@ def _facts(state: State, plan: Plan, fresh: Sequence[Problem]) -> list[str]:
     ]
 
 
-def _asked(params: Params) -> str:
-    samples, asked = params.ratio.control_samples, params.ratio.control_questions
-    if asked is None:
+def _asked(params: Params, num_control: int) -> str:
+    samples, asked = params.ratio.control_samples, num_asked(params, num_control)
+    if asked == num_control:
         return f"all questions, {samples} answers each"
     chosen = f"the whole set is answered by at most {params.select.candidates} checkpoints"
     return f"{asked} questions, {samples} answers each; {chosen}"

@@ -31,7 +31,6 @@ SPREAD = 0.8  # standard deviation of the tokens of an answer, as a share of the
 LAG = 4
 SEEDS = range(20)
 NUM_UPDATES = 60
-CONTROLLERS = ("paper", "robust", "lagrangian")
 
 
 @dataclass(frozen=True)
