@@ -24,13 +24,14 @@ from tests.training.toy_stage import results
 pytestmark = pytest.mark.cluster
 SCRIPTS = "containers/cluster/slurm"
 SECONDS = 300.0  # by then something hangs
-# In place of tldr: says when it is up, ends with 75 at SIGTERM, and with 0 when it is started again.
+# In place of tldr: says when it is up, ends with 75 at SIGTERM, and with 0 when it is started again. Slurm signals a job's
+# processes one by one: what waited for a single `sleep` could end, by the sleep's end, before its own SIGTERM.
 TOY_JOB = """#!/bin/bash
 #SBATCH --output=slurm-%j.log
 #SBATCH --open-mode=append
 #SBATCH --requeue
 source {root}/containers/cluster/slurm/again.sh
-again bash -c 'trap "echo stopped; exit 75" TERM; echo up; [ -n "$SLURM_RESTART_COUNT" ] || {{ sleep 60 & wait; }}'
+again bash -c 'trap "echo stopped; exit 75" TERM; echo up; [ -n "$SLURM_RESTART_COUNT" ] || while :; do sleep .1; done'
 """
 SHIM = '#!/bin/sh\nexec {python} -m stages "$@"\n'
 
