@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -221,6 +222,25 @@ def test_the_report_follows_an_evaluation_once_both_models_have_one(
     assert "evaluate@base is up to date; `tldr repro` runs the rest" in capsys.readouterr().err
     with pytest.raises(UserError, match=r"results/questions/base\.csv"):
         finish(checkout, None)
+
+
+@pytest.mark.dvc
+def test_a_dry_run_says_why_dvc_cannot_list_all(repository: Path, tldr: Tldr) -> None:
+    """A fresh clone, and a value of a later stage is changed: DVC wants to see that stage's input even in a dry run."""
+    pipeline = repository / "dvc.yaml"
+    line = "deps: [artifacts/sample.txt]"
+    pipeline.write_text(pipeline.read_text().replace(line, f"{line}\n    params: [train.lr]"))
+    assert tldr("repro", "train").returncode == 0
+    for gone in ("artifacts", ".dvc/cache"):
+        shutil.rmtree(repository / gone)
+    settings = repository / "params.yaml"
+    settings.write_text(re.sub(r"(?m)^  lr: .*", "  lr: 0.5", settings.read_text(), count=1))
+    answer = tldr("repro", "--dry-run")
+    assert answer.returncode == 1
+    assert "Outputs of sample, train are not here: these stages run too" in answer.stderr
+    assert "DVC cannot list a changed stage whose input is not here; `tldr repro` without --dry-run" in answer.stderr
+    assert tldr("repro", "train").returncode == 0
+    assert "DVC cannot list" not in tldr("repro", "--dry-run").stderr
 
 
 @pytest.mark.dvc
