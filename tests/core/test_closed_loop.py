@@ -91,7 +91,7 @@ def test_no_lock_in_at_the_floor_or_the_ceiling(controller: str) -> None:
 
 
 def test_robust_cycles_with_the_benefit_smoothing_of_params_yaml_and_not_without() -> None:
-    """A known weakness of today's default: the average of the benefits lags, and at eta 4 that lag sustains a cycle."""
+    """A known weakness where all questions are asked: the average of the benefits lags, and at eta 4 the lag sustains a cycle."""
     assert (RATIO.eta, RATIO.benefit_smoothing) == (4.0, 0.5)
     for name in ("tight", "brittle"):
         response = RESPONSES[name]
@@ -107,6 +107,17 @@ def test_robust_without_benefit_smoothing_swings_less_and_recovers(response: Res
     change = {"benefit_smoothing": 0.0}
     assert statistics.fmean(map(swing, paths("robust", response, **change))) < 0.3
     assert max(updates_to_recover("robust", response, seed, **change) for seed in SEEDS) <= 25
+
+
+@pytest.mark.parametrize("name", ["tight", "brittle"])
+def test_the_smaller_step_of_the_default_lets_the_cycle_of_robust_die_out(name: str) -> None:
+    response = RESPONSES[name]
+    assert RATIO.control_questions == 32
+    assert with_part(response)["eta"] < 0.3 * RATIO.eta
+    for change, dies_out in ((with_part(response), True), ({}, False)):
+        shares = run("robust", response, None, num=240, **change).shares
+        early, late = (max(part) - min(part) for part in (shares[20:60], shares[200:]))
+        assert (late < 0.3 * early) is dies_out
 
 
 @every_response
