@@ -91,7 +91,7 @@ def test_no_lock_in_at_the_floor_or_the_ceiling(controller: str) -> None:
 
 
 def test_robust_cycles_with_the_benefit_smoothing_of_params_yaml_and_not_without() -> None:
-    """A known weakness where all questions are asked: the average of the benefits lags, and at eta 4 the lag sustains a cycle."""
+    """A weakness where all questions are asked: the average of the benefits lags, and at eta 4 that sustains a cycle."""
     assert (RATIO.eta, RATIO.benefit_smoothing) == (4.0, 0.5)
     for name in ("tight", "brittle"):
         response = RESPONSES[name]
